@@ -1,0 +1,19 @@
+"""PCBench: is predictive coding really backprop, bit for bit, and what does it cost?"""
+
+from pcbench.errors import PCBenchError, UnsupportedModule
+from pcbench.graph import Graph
+from pcbench.measure.divergence import Divergence, divergence
+from pcbench.rules import ZIL, Backprop, Dynamics, InferenceLearning, Schedule
+
+__all__ = [
+    "ZIL",
+    "Backprop",
+    "Divergence",
+    "Dynamics",
+    "Graph",
+    "InferenceLearning",
+    "PCBenchError",
+    "Schedule",
+    "UnsupportedModule",
+    "divergence",
+]

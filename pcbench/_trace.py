@@ -1,0 +1,311 @@
+"""From an ``nn.Module`` to a ``torch.fx`` graph, specialised to the shapes of one batch.
+
+Plain symbolic tracing knows no shapes, so ``for t in range(x.shape[1])`` or ``if x.dim() == 2`` stop it. Here every
+proxy carries a fake tensor (shape, dtype and device, no data): whatever depends on those is concrete while tracing, and
+only what depends on the *data* is refused. The graph is therefore valid for one input signature; `pcbench.rules`
+traces again when the signature changes.
+"""
+
+import operator
+import os
+import sys
+from contextlib import contextmanager
+
+import torch
+from torch import fx, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+from torch.utils import _pytree as pytree
+
+from pcbench.errors import UnsupportedModule
+
+FUSED = {nn.RNN: "pcbench.nn.RNN", nn.LSTM: "pcbench.nn.LSTM", nn.GRU: "pcbench.nn.GRU"}
+
+# One module of these holds many layers: they are traced into, so that each layer is a vertex of its own.
+CONTAINERS = (
+    nn.Sequential,
+    nn.ModuleList,
+    nn.ModuleDict,
+    nn.Transformer,
+    nn.TransformerEncoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoder,
+    nn.TransformerDecoderLayer,
+)
+
+IN_PLACE_OPERATORS = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+    operator.imatmul: operator.matmul,
+}
+
+_HERE = (os.path.dirname(torch.__file__), __file__)
+
+
+def trace(model, inputs, leaves=()):
+    """Trace ``model`` on ``inputs`` (a tuple, as its ``forward`` takes them) without computing with the data.
+
+    Returns:
+        ``fx.Graph`` in functional form: operations that write in place are replaced by those that do not. Each node's
+        ``meta["fake"]`` is its value's fake tensor, or a pytree of such.
+
+    Raises:
+        UnsupportedModule: naming the module and the line that cannot be expressed as local functions.
+    """
+    tracer = _Tracer(inputs, leaves)
+    state = torch.get_rng_state()
+    versions = {name: buffer._version for name, buffer in model.named_buffers()}
+    try:
+        graph = tracer.trace(model)
+    except (UnsupportedModule, KeyboardInterrupt):
+        raise
+    except Exception as error:  # whatever the user's forward raises on proxies, say where
+        raise UnsupportedModule(f"{tracer.where()} cannot be traced: {error}") from error
+    if not torch.equal(state, torch.get_rng_state()):
+        torch.set_rng_state(state)
+        raise UnsupportedModule(
+            f"{_kind(model)}: its forward draws random numbers that no input reaches, so one draw would be frozen into "
+            "the graph; use nn.Dropout, or a function marked with torch.fx.wrap that takes the tensor as its argument"
+        )
+    for name, buffer in model.named_buffers():
+        if buffer._version != versions.get(name, buffer._version):
+            raise UnsupportedModule(
+                f"buffer {name!r} of {_kind(model)} is written by a forward that is traced into, so it would "
+                "not advance; pass the class that owns it in `leaves`"
+            )
+    _functionalise(model, graph)
+    return graph
+
+
+class _Proxy(fx.Proxy):
+    """A proxy whose value's structure is known."""
+
+    def __getattr__(self, name):
+        value = getattr(self.node.meta["fake"], name)
+        if callable(value) and not isinstance(value, torch.Tensor):
+            return super().__getattr__(name)  # a method: recorded when it is called
+        return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+
+    def __len__(self):
+        return len(self.node.meta["fake"])
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self, inputs, leaves):
+        super().__init__()
+        self.inputs = inputs
+        self.leaves = tuple(leaves)
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.evaluating = False
+
+    def is_leaf_module(self, module, path):
+        if isinstance(module, self.leaves):
+            return True
+        return type(module).__module__.startswith("torch.nn") and not isinstance(module, CONTAINERS)
+
+    def create_args_for_root(self, root_fn, is_module, concrete_args=None):
+        leaves, spec = pytree.tree_flatten(self.inputs)
+        proxies = [
+            self._placeholder(i, leaf) if isinstance(leaf, torch.Tensor) else leaf for i, leaf in enumerate(leaves)
+        ]
+        return root_fn, [self.root, *pytree.tree_unflatten(proxies, spec)]
+
+    def _placeholder(self, i, value):
+        node = self.create_node("placeholder", f"input_{i}", (), {})
+        node.meta["fake"] = self.mode.from_tensor(value.detach())
+        return self.proxy(node)
+
+    def proxy(self, node):
+        return _Proxy(node, self)
+
+    def create_arg(self, a):
+        if isinstance(a, fx.Proxy):
+            return a.node
+        if isinstance(a, torch.Tensor) and not self._is_attribute(a):
+            # fx would store a constant as a new attribute of the user's model; the node itself keeps it here.
+            node = self.create_node("get_attr", f"constant_{len(self.graph.nodes)}", (), {})
+            node.meta["constant"] = a
+            node.meta["fake"] = self.mode.from_tensor(a)
+            return node
+        return super().create_arg(a)
+
+    def _is_attribute(self, tensor):
+        return any(tensor is t for t in (*self.root.parameters(), *self.root.buffers()))
+
+    def call_module(self, m, forward, args, kwargs):
+        if self.evaluating:
+            return forward(*args, **kwargs)
+        path = self.path_of_module(m)
+        for fused, counterpart in FUSED.items():
+            if isinstance(m, fused):
+                raise UnsupportedModule(
+                    f"{path!r} (nn.{fused.__name__}) is fused: all its time steps are one kernel; use {counterpart}"
+                )
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr, attr_val, parameter_proxy_cache):
+        return attr_val if self.evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def create_proxy(self, kind, target, args, kwargs, name=None, type_expr=None, proxy_factory_fn=None):
+        """Record the operation, unless its value is no tensor but a fact about shapes: that is returned as it is."""
+        if kind == "output":
+            return super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
+        fake = self._evaluate(kind, target, args, kwargs)
+        if not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(fake)):
+            return fake
+        proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
+        proxy.node.meta["fake"] = fake
+        return proxy
+
+    def _evaluate(self, kind, target, args, kwargs):
+        def fake(value):
+            if isinstance(value, fx.Proxy):
+                return fx.node.map_arg(value.node, lambda node: node.meta["fake"])
+            return value
+
+        args, kwargs = _map_proxies((args, kwargs), fake)
+        with self._evaluation(), self.mode, torch.random.fork_rng(devices=[]):
+            try:
+                if kind == "get_attr":
+                    value = self.root
+                    for atom in target.split("."):
+                        value = getattr(value, atom)
+                    return self.mode.from_tensor(value)
+                if kind == "call_module":
+                    module = self.root.get_submodule(target)
+                    # Given fake tensors of its own, for a real buffer would be written to.
+                    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+                    state = {name: torch.empty_like(value) for name, value in state.items()}
+                    return torch.func.functional_call(module, state, args, kwargs)
+                if kind == "call_method":
+                    return getattr(args[0], target)(*args[1:], **kwargs)
+                return target(*args, **kwargs)
+            except (DataDependentOutputException, DynamicOutputShapeException) as error:
+                raise UnsupportedModule(f"{self.where()} {_DATA_DEPENDENT}") from error
+
+    @contextmanager
+    def _evaluation(self):
+        self.evaluating = True
+        try:
+            yield
+        finally:
+            self.evaluating = False
+
+    def iter(self, obj):
+        return iter([obj[i] for i in range(len(obj))])
+
+    def to_bool(self, obj):
+        raise UnsupportedModule(f"{self.where()} {_DATA_DEPENDENT}")
+
+    def where(self):
+        """Name the module being traced and the user's line that was running."""
+        frame, line = sys.exc_info()[2], None
+        frames = []
+        while frame is not None:
+            frames.append((frame.tb_frame.f_code.co_filename, frame.tb_lineno))
+            frame = frame.tb_next
+        current = sys._getframe()
+        outer = []
+        while current is not None:
+            outer.append((current.f_code.co_filename, current.f_lineno))
+            current = current.f_back
+        for file, number in [*reversed(frames), *outer]:
+            if not file.startswith(_HERE) and not file.startswith("<"):
+                line = f"{file}:{number}"
+                break
+        path = next(reversed(self.module_stack), "") if getattr(self, "module_stack", None) else ""
+        module = self.root.get_submodule(path) if path else self.root
+        return f"{path or 'the model'!r} ({type(module).__name__}), {line or 'unknown line'},"
+
+
+_DATA_DEPENDENT = (
+    "depends on the values of a tensor, not only on its shape (an `if`, a loop, `.item()` or a mask as index): such "
+    "control flow has no fixed graph; use torch.where, or mark the function with torch.fx.wrap so that it is one vertex"
+)
+
+
+def _map_proxies(tree, function):
+    """Apply ``function`` to every proxy in nested tuples, lists, dicts and slices; leave the rest."""
+    if isinstance(tree, fx.Proxy):
+        return function(tree)
+    if isinstance(tree, tuple):
+        items = [_map_proxies(item, function) for item in tree]
+        return type(tree)(*items) if hasattr(tree, "_fields") else tuple(items)
+    if isinstance(tree, list):
+        return [_map_proxies(item, function) for item in tree]
+    if isinstance(tree, dict):
+        return {key: _map_proxies(item, function) for key, item in tree.items()}
+    if isinstance(tree, slice):
+        return slice(*(_map_proxies(item, function) for item in (tree.start, tree.stop, tree.step)))
+    return tree
+
+
+def _kind(model):
+    return f"the model ({type(model).__name__})"
+
+
+def _functionalise(model, graph):
+    """Replace what writes into its argument by what returns a new value, for every later reader of that argument.
+
+    Values of the graph are shared between vertices, so nothing may write into them. Writing through a *view* of a value
+    that is read later would need the base to be rebuilt: that is refused.
+    """
+    nodes = list(graph.nodes)
+    for position, node in enumerate(nodes):
+        if not _make_out_of_place(model, node):
+            continue
+        written = node.all_input_nodes[0]
+        storage = _storage(written)
+        later = set(nodes[position + 1 :])
+        for other in nodes[:position]:
+            shares = other is not written and storage is not None and _storage(other) == storage
+            # Nodes already replaced by an earlier in-place operation have no users left.
+            if shares and any(user in later for user in other.users):
+                raise UnsupportedModule(
+                    f"{node.name!r} ({node.target}) writes in place into {written.name!r}, which shares its memory "
+                    f"with {other.name!r}, and that is read afterwards; use the out-of-place operation"
+                )
+        written.replace_all_uses_with(node, delete_user_cb=lambda user, later=later: user in later)
+
+
+def _make_out_of_place(model, node):
+    """Rewrite one node; return whether it wrote into its first argument."""
+    if node.op == "call_module":
+        return bool(getattr(model.get_submodule(node.target), "inplace", False))
+    if node.op == "call_function":
+        if node.target in IN_PLACE_OPERATORS:
+            node.target = IN_PLACE_OPERATORS[node.target]
+            return isinstance(node.args[0], fx.Node)
+        if node.kwargs.get("inplace"):
+            node.kwargs = {**node.kwargs, "inplace": False}
+            return True
+        name = getattr(node.target, "__name__", "")
+        if _in_place_name(name):
+            node.target = _out_of_place(getattr(node.target, "__module__", None), name, node)
+            return True
+    if node.op == "call_method" and _in_place_name(node.target):
+        _out_of_place(None, node.target, node)
+        node.target = node.target[:-1]
+        return True
+    return False
+
+
+def _in_place_name(name):
+    return name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
+
+
+def _out_of_place(module, name, node):
+    for owner in (torch, torch.nn.functional, torch.Tensor):
+        if hasattr(owner, name[:-1]):
+            return getattr(owner, name[:-1])
+    raise UnsupportedModule(f"{node.name!r}: {name} writes in place and has no out-of-place counterpart")
+
+
+def _storage(node):
+    fake = node.meta.get("fake")
+    return fake.untyped_storage()._cdata if isinstance(fake, torch.Tensor) else None

@@ -1,0 +1,25 @@
+"""Errors that a user can cause: each names the offender and the remedy; the command line prints it and exits with 2."""
+
+
+class PCBenchError(Exception):
+    """Base of every error whose message is written for the user; shown without a traceback."""
+
+
+class UnsupportedModule(PCBenchError):
+    """A module (or a line of its ``forward``) cannot be expressed as a graph of local functions."""
+
+
+class InvalidParameters(PCBenchError):
+    """``params.yaml``, a rule's option or a name given by the user is not one that exists or makes sense."""
+
+
+class DataError(PCBenchError):
+    """A data set is missing, unreachable or does not verify."""
+
+
+class NonFiniteLoss(PCBenchError):
+    """The loss became NaN or infinite, so nothing computed from it would mean anything."""
+
+
+class ResultError(PCBenchError):
+    """A result file is missing, unreadable or of another schema."""

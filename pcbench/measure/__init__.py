@@ -1,0 +1,1 @@
+"""What is reported: divergence, accuracy over training, and cost."""

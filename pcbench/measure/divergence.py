@@ -1,0 +1,152 @@
+"""How far two sets of tensors are apart: in norm, in units in the last place, and bit by bit."""
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+
+from pcbench.errors import InvalidParameters
+from pcbench.rules import Backprop, by_name
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The distance of a list of tensors from reference tensors of the same shapes and dtypes.
+
+    Attributes:
+        l2: the Euclidean norm of all differences together.
+        relative_l2: ``l2`` over the reference's norm; infinite if only the reference is zero.
+        max_abs: the largest absolute difference of two elements.
+        max_ulp: the largest difference in units in the last place: how many representable numbers apart; +0 and −0
+            are 0 apart. None if a value is not finite.
+        bitwise_equal: whether every bit is the same, the signs of zeros included.
+    """
+
+    l2: float
+    relative_l2: float
+    max_abs: float
+    max_ulp: int | None
+    bitwise_equal: bool
+
+
+def compare(actual, reference):
+    """Measure how far ``actual`` is from ``reference``.
+
+    Args:
+        actual, reference: dicts of tensors by name, or None where a parameter received no gradient.
+
+    Returns:
+        `Divergence`, computed in float64.
+
+    Raises:
+        ValueError: the names, the shapes, the dtypes or the Nones do not match: that is no distance at all.
+    """
+    if actual.keys() != reference.keys():
+        raise ValueError(f"different names: {sorted(actual.keys() ^ reference.keys())}")
+    squares, norm, largest, ulps, same = [0.0], [0.0], 0.0, 0, True
+    for name, b in reference.items():
+        a = actual[name]
+        if a is None and b is None:
+            continue
+        if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
+            raise ValueError(f"{name}: {_describe(a)} cannot be compared with {_describe(b)}")
+        a, b = a.detach().contiguous(), b.detach().contiguous()
+        if _bits_equal(a, b):
+            norm.append(_norm(b))
+            continue
+        same = False
+        difference = a.double() - b.double()
+        squares.append(_norm(difference))
+        norm.append(_norm(b))
+        largest = _largest(largest, difference.abs().max().item())
+        ulps = None if ulps is None or not (_finite(a) and _finite(b)) else max(ulps, _ulps(a, b))
+    l2, reference_l2 = math.hypot(*squares), math.hypot(*norm)
+    relative = 0.0 if same or l2 == 0 else (l2 / reference_l2 if reference_l2 else math.inf)
+    return Divergence(l2, relative, largest, ulps, same)
+
+
+def gradients(model, rule, inputs, targets, loss_fn):
+    """One weight update's gradients under ``rule(model)``, on a copy of ``model``; neither it nor the RNG changes.
+
+    Args:
+        rule: maps the copied model to a `pcbench.rules.Rule`.
+
+    Returns:
+        ``{name: gradient or None}``.
+    """
+    model = copy.deepcopy(model)
+    model.zero_grad(set_to_none=True)
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        rule(model).backward(inputs, targets, loss_fn)
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def divergence(model, inputs, targets, loss_fn, rule="zil", **options):
+    """How far one weight update's gradients under a learning rule are from backpropagation's.
+
+    Both start from the same weights, buffers and random state, on copies: ``model`` is left as it is.
+
+    Args:
+        model: any ``nn.Module`` that `pcbench.graph.Graph` can trace.
+        inputs: one tensor, or a tuple of what ``model.forward`` takes.
+        targets: whatever ``loss_fn`` takes as its second argument.
+        loss_fn: maps ``(outputs, targets)`` to a 0-d tensor.
+        rule: a rule's name, see `pcbench.rules.by_name`; ``options`` are its options (``steps``, ``gamma``, ...).
+
+    Returns:
+        `Divergence` over all parameters' gradients.
+
+    Raises:
+        UnsupportedModule, InvalidParameters, NonFiniteLoss: see `pcbench.errors`.
+        ValueError: one rule left a parameter without a gradient and the other did not.
+    """
+    reference = gradients(model, Backprop, inputs, targets, loss_fn)
+    actual = gradients(model, lambda m: by_name(rule, m, **options), inputs, targets, loss_fn)
+    if not reference:
+        raise InvalidParameters(f"{type(model).__name__} has no parameters, so there is nothing to compare")
+    return compare(actual, reference)
+
+
+def _describe(tensor):
+    return "no tensor" if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype}"
+
+
+def _norm(tensor):
+    return torch.linalg.vector_norm(tensor.double()).item()
+
+
+def _largest(a, b):
+    return math.nan if math.isnan(a) or math.isnan(b) else max(a, b)
+
+
+def _finite(tensor):
+    return bool(torch.isfinite(tensor).all())
+
+
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _bits_equal(a, b):
+    return torch.equal(_bits(a), _bits(b))
+
+
+def _bits(tensor):
+    return tensor.view(_INTEGERS[tensor.element_size()])
+
+
+def _ulps(a, b):
+    """Largest difference of the tensors' places on the line of representable numbers."""
+    ranks = []
+    for tensor in (a, b):
+        bits = _bits(tensor).to(torch.int64)
+        magnitude = bits & (2 ** (8 * tensor.element_size() - 1) - 1)
+        ranks.append(torch.where(bits < 0, -magnitude, magnitude))
+    high, low = torch.maximum(*ranks), torch.minimum(*ranks)
+    # The distance of two float64 of opposite sign can exceed int64: Python's integers are exact.
+    opposite = (high > 0) & (low < 0)
+    same_sign = torch.where(opposite, 0, high - low).max().item()
+    if not opposite.any():
+        return same_sign
+    return max(same_sign, max(a - b for a, b in zip(high[opposite].tolist(), low[opposite].tolist(), strict=True)))

@@ -1,0 +1,118 @@
+"""What makes a number repeatable: named random streams from one seed, and a record of what it was measured on.
+
+One seed is split into independent named streams (``init``, ``order``, ``dropout``, ``noise``), so that drawing more
+from one of them changes nothing in the others, and matched models share exactly what they should.
+"""
+
+import hashlib
+import json
+import platform
+import subprocess
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from pcbench.files import write_json
+
+RECORDED = ("torch", "torchvision", "numpy", "scikit-learn", "faker", "pcbench")
+
+
+def derive(seed, *names):
+    """Return a 63-bit seed for the stream ``names`` of ``seed``: the same on every platform and Python version."""
+    digest = hashlib.sha256(json.dumps([seed, *names]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def stream(seed, *names):
+    """Return a CPU generator for the stream ``names`` of ``seed``."""
+    return torch.Generator().manual_seed(derive(seed, *names))
+
+
+@contextmanager
+def global_stream(seed, *names):
+    """Run the block with torch's global generators set to a named stream, and restore them afterwards.
+
+    For what draws from the global generator only: modules' initialisation, and dropout masks.
+    """
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive(seed, *names))
+        yield
+
+
+def digest(value):
+    """Return the SHA-256 of a JSON value in canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def weights_digest(model):
+    """Return the SHA-256 over the names, shapes and bits of all parameters and buffers of ``model``."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def source_digest():
+    """Return the SHA-256 over pcbench's own Python files: what code a checkpoint was made by."""
+    package = Path(__file__).parent
+    sha = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        sha.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return sha.hexdigest()
+
+
+def write_sidecar(result, parameters, data_sha256):
+    """Write ``<result>.provenance.json`` beside a result (a file, or a folder of them).
+
+    It is a file of its own because a deterministic result's bytes must not depend on when and where it was made.
+
+    Args:
+        result: the path of the result.
+        parameters: the JSON value of every parameter that the result depends on.
+        data_sha256: the digest of the data set that it was computed from.
+    """
+    commit = _git("rev-parse", "HEAD")
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    record = {
+        "schema": 1,
+        "git_commit": commit,
+        "dirty": None if changed is None else bool(changed),
+        "parameters": parameters,
+        "parameters_sha256": digest(parameters),
+        "data_sha256": data_sha256,
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in RECORDED}},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+    }
+    write_json(Path(result).with_suffix("").as_posix() + ".provenance.json", record)
+
+
+def _git(*arguments):
+    """What git prints, or None where there is no git, or no repository with a commit."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu():
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,114 @@
+"""What all learning rules share: one interface, and a graph that is traced once per input signature."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch.utils import _pytree as pytree
+
+from pcbench.errors import NonFiniteLoss
+from pcbench.graph import Graph
+
+
+class Rule(ABC):
+    """A learning rule computes the gradient that an optimizer follows, and leaves it in ``param.grad``.
+
+    Args:
+        model: the module whose parameters learn; it is used as it is, in training or evaluation mode.
+    """
+
+    def __init__(self, model):
+        self.model = model
+
+    @abstractmethod
+    def backward(self, inputs, targets, loss_fn):
+        """Compute the loss and *add* each parameter's gradient to ``param.grad``, as ``loss.backward()`` would.
+
+        Args:
+            inputs: one tensor, or a tuple of what ``model.forward`` takes.
+            targets: whatever ``loss_fn`` takes as its second argument.
+            loss_fn: maps ``(outputs, targets)`` to a 0-d tensor; any reduction over the batch is its own and is kept.
+
+        Returns:
+            The loss, a detached 0-d tensor.
+
+        Raises:
+            NonFiniteLoss: the loss is NaN or infinite; ``param.grad`` is then left as it was.
+        """
+
+    def _arguments(self, inputs):
+        return inputs if isinstance(inputs, tuple) else (inputs,)
+
+
+class GraphRule(Rule):
+    """A rule that works on the model's graph.
+
+    Args:
+        model: see `Rule`.
+        granularity, leaves: see `pcbench.graph.Graph.from_module`.
+    """
+
+    def __init__(self, model, *, granularity="layer", leaves=()):
+        super().__init__(model)
+        self._granularity = granularity
+        self._leaves = leaves
+        self._graphs = {}
+
+    def graph(self, inputs):
+        """The model's graph for ``inputs``: traced anew when a shape, dtype, device or a module's mode has changed."""
+        leaves, structure = pytree.tree_flatten(inputs)
+        signature = (
+            tuple((x.shape, x.dtype, x.device) if isinstance(x, torch.Tensor) else repr(x) for x in leaves),
+            str(structure),
+            tuple(module.training for module in self.model.modules()),
+        )
+        if signature not in self._graphs:
+            graph = Graph.from_module(self.model, inputs, granularity=self._granularity, leaves=self._leaves)
+            self._graphs[signature] = self._prepare(graph)
+        return self._graphs[signature]
+
+    def _prepare(self, graph):
+        return graph
+
+
+def check_loss(loss):
+    """Raise `NonFiniteLoss` unless ``loss`` is finite."""
+    if not torch.isfinite(loss).all():
+        raise NonFiniteLoss(
+            f"the loss is {loss.item()}; nothing learned from it would mean anything. "
+            "Lower the learning rate, or look for NaN or infinity in the inputs and targets"
+        )
+
+
+def tensors(value):
+    """The tensors of a value (a tensor or a pytree of such)."""
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def detached(value, *, requires_grad=None):
+    """The value cut off from whatever computed it: the parents that a vertex is given.
+
+    Args:
+        requires_grad: whether the new leaves ask for gradients; None keeps what each tensor had.
+    """
+
+    def cut(leaf):
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        wanted = leaf.requires_grad if requires_grad is None else requires_grad
+        return leaf.detach().requires_grad_(wanted and (leaf.is_floating_point() or leaf.is_complex()))
+
+    return pytree.tree_map(cut, value)
+
+
+def accumulate(gradients):
+    """Add each gradient to its parameter's ``grad``, in place if there is one, as autograd does.
+
+    Args:
+        gradients: ``{parameter: gradient}``; a gradient has its parameter's shape.
+    """
+    with torch.no_grad():
+        for parameter, gradient in gradients.items():
+            if parameter.grad is None:
+                parameter.grad = gradient
+            else:
+                parameter.grad += gradient

@@ -1,0 +1,208 @@
+"""Equations (1) and (2) of the design page, literally: every vertex at every step, without any shortcut.
+
+    ε_i = x_i − μ_i,   μ_i = g_i(x_parents; θ_i),   ε_out = −∂L/∂μ_out
+    Δx_i = γ ( −ε_i + Σ_{children j} (∂g_j/∂x_i)ᵀ ε_j )        (1)   at every step t < T
+    Δθ_i ∝ (∂g_i/∂θ_i)ᵀ ε_i                                    (2)   at t = T, or at t = level(i)
+
+IL, Z-IL and Z-IL with one of its conditions broken are this one function with different `Schedule`s. It is the oracle
+of `pcbench.rules.zil`, and the engine of IL.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils import _pytree as pytree
+
+from pcbench.errors import InvalidParameters
+from pcbench.rules._base import GraphRule, accumulate, check_loss, detached, tensors
+from pcbench.rules.zil import output_errors
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the dynamics run; the defaults are Z-IL.
+
+    Attributes:
+        steps: T, the number of inference steps; None is the graph's depth, the time at which the wave has reached all.
+        gamma: γ, the integration step of equation (1).
+        sigma: σ, the standard deviation of the hidden vertices' initial error; 0 starts from the forward pass.
+        layer_dependent: update θ_i at t = level(i), rather than every θ at t = T.
+        levelled: pad edges that skip levels with identity vertices.
+    """
+
+    steps: int | None = None
+    gamma: float = 1.0
+    sigma: float = 0.0
+    layer_dependent: bool = True
+    levelled: bool = True
+
+    def __post_init__(self):
+        if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
+            raise InvalidParameters(f"steps={self.steps!r}: the number of inference steps is an integer >= 1")
+        if not 0 < self.gamma < float("inf"):
+            raise InvalidParameters(f"gamma={self.gamma!r}: the integration step is a number > 0")
+        if not 0 <= self.sigma < float("inf"):
+            raise InvalidParameters(f"sigma={self.sigma!r}: the initial error's standard deviation is a number >= 0")
+
+
+class Dynamics(GraphRule):
+    """Predictive coding in state form: the values x are stored, and errors are differences of values and predictions.
+
+    Args:
+        model: see `pcbench.rules.Rule`.
+        schedule: see `Schedule`.
+        generator: where the initial error is drawn from; required if ``schedule.sigma > 0``.
+    """
+
+    def __init__(self, model, schedule=Schedule(), generator=None, **graph_options):
+        super().__init__(model, **graph_options)
+        if schedule.sigma > 0 and generator is None:
+            raise InvalidParameters(f"sigma={schedule.sigma} draws noise: pass the torch.Generator to draw it from")
+        self.schedule = schedule
+        self.generator = generator
+
+    def _prepare(self, graph):
+        return graph.levelled() if self.schedule.levelled else graph
+
+    def backward(self, inputs, targets, loss_fn):
+        """See `pcbench.rules.Rule.backward`. The loss returned is that of the initial values, before any inference."""
+        arguments = self._arguments(inputs)
+        graph = self.graph(arguments)
+        steps = graph.depth if self.schedule.steps is None else self.schedule.steps
+        predict = _Predictions(graph)
+        x = self._initial_values(graph, predict, arguments)
+        # Later evaluations advance them again (BatchNorm's statistics); a weight update advances them once.
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        updates = {}
+        for t in range(steps + 1):
+
+            def due(level, t=t):
+                return t == (level if self.schedule.layer_dependent else steps)
+
+            mu = [predict(i, x) for i in range(len(graph.vertices))]
+            for i in graph.outputs:
+                x[i] = detached(mu[i], requires_grad=True)
+            outputs = graph.assemble([x[i] for i in graph.outputs])
+            loss, at_output = output_errors(self.model, outputs, targets, loss_fn)
+            if t == 0:
+                check_loss(loss)
+                first_loss = loss
+            drive = {}
+            for i, vertex in enumerate(graph.vertices):
+                if vertex.level is None:
+                    continue
+                error = _error(vertex, x[i], mu[i], at_output)
+                _add(drive, tensors(x[i]), [-e for e in error])
+                parents = [leaf for p in vertex.parents for leaf in tensors(x[p]) if leaf.requires_grad]
+                _add(drive, parents, _products(mu[i], parents, error))
+                if due(vertex.level):
+                    theta = [p for p in vertex.parameters.values() if p.requires_grad]
+                    _add(updates, theta, _products(mu[i], theta, error))
+            if due(0):
+                read = [p for p in at_output if isinstance(p, torch.nn.Parameter)]
+                _add(updates, read, [-at_output[p] for p in read])
+            if t < steps:
+                x = [self._step(vertex, value, drive) for vertex, value in zip(graph.vertices, x, strict=True)]
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+        accumulate({p: -update for p, update in updates.items()})
+        return first_loss
+
+    def _initial_values(self, graph, predict, arguments):
+        x = tensors(arguments) + [None] * (len(graph.vertices) - graph.inputs)
+        for i, vertex in enumerate(graph.vertices[graph.inputs :], graph.inputs):
+            noisy = self.schedule.sigma > 0 and vertex.level is not None and vertex.level > 0
+            value = pytree.tree_map(self._perturbed, predict(i, x)) if noisy else predict(i, x)
+            x[i] = detached(value, requires_grad=not vertex.clamped)
+        return x
+
+    def _perturbed(self, mu):
+        if not isinstance(mu, torch.Tensor) or not mu.is_floating_point():
+            return mu
+        # Drawn on the CPU in float64, so that every device and dtype sees the same noise.
+        noise = torch.randn(mu.shape, generator=self.generator, dtype=torch.float64)
+        return mu + self.schedule.sigma * noise.to(mu)
+
+    def _step(self, vertex, value, drive):
+        """x + Δx, equation (1); a clamped value stays."""
+        if vertex.level is None:
+            return value
+        moved = pytree.tree_map(lambda leaf: leaf + self.schedule.gamma * drive[leaf] if leaf in drive else leaf, value)
+        return detached(moved, requires_grad=True)
+
+
+def _error(vertex, x, mu, at_output):
+    """ε, one tensor for each tensor of the value: x − μ, or −∂L/∂μ at an output (zero where the loss does not look)."""
+    if vertex.level == 0:
+        return [-at_output[leaf] if leaf in at_output else torch.zeros_like(leaf) for leaf in tensors(x)]
+    return [(a - b).detach() for a, b in zip(tensors(x), tensors(mu), strict=True)]
+
+
+def _products(mu, receivers, error):
+    """The vector-Jacobian products (∂μ/∂receiver)ᵀ ε; None where μ does not depend on the receiver."""
+    pairs = [(m, e) for m, e in zip(tensors(mu), error, strict=True) if m.requires_grad]
+    if not receivers or not pairs:
+        return [None] * len(receivers)
+    roots, seeds = zip(*pairs, strict=True)
+    return torch.autograd.grad(roots, receivers, seeds, allow_unused=True, retain_graph=True)
+
+
+def _add(sums, keys, terms):
+    for key, term in zip(keys, terms, strict=True):
+        if term is not None:
+            sums[key] = sums[key] + term if key in sums else term
+
+
+class _Predictions:
+    """Evaluates vertices as often as asked, with the random draws (dropout masks) of the first evaluation."""
+
+    def __init__(self, graph):
+        self._graph = graph
+        self._state = {}
+
+    def __call__(self, i, x):
+        """μ_i given the values ``x`` of all vertices; inputs are their own prediction."""
+        vertex = self._graph.vertices[i]
+        if vertex.predict is None:
+            return x[i]
+        parents = [x[p] for p in vertex.parents]
+        if i not in self._state:
+            before = _random_state()
+            prediction = vertex.predict(*parents)
+            drew = any(not torch.equal(a, b) for a, b in zip(before, _random_state(), strict=True))
+            self._state[i] = before if drew else None
+            return prediction
+        if self._state[i] is None:
+            return vertex.predict(*parents)
+        now = _random_state()
+        _set_random_state(self._state[i])
+        try:
+            return vertex.predict(*parents)
+        finally:
+            _set_random_state(now)
+
+
+def _random_state():
+    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return [torch.get_rng_state(), *on_gpu]
+
+
+def _set_random_state(state):
+    torch.set_rng_state(state[0])
+    if state[1:]:
+        torch.cuda.set_rng_state_all(state[1:])
+
+
+class InferenceLearning(Dynamics):
+    """IL: ``steps`` steps of equation (1) from the forward pass's values, then equation (2) once, everywhere.
+
+    Args:
+        model: see `pcbench.rules.Rule`.
+        steps: T, the number of inference steps.
+        gamma: γ, the integration step.
+    """
+
+    def __init__(self, model, steps=20, gamma=0.1, **graph_options):
+        schedule = Schedule(steps=steps, gamma=gamma, layer_dependent=False, levelled=False)
+        super().__init__(model, schedule, **graph_options)
