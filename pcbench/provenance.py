@@ -65,6 +65,21 @@ def source_digest():
     return sha.hexdigest()
 
 
+def result_digest(result):
+    """Return the SHA-256 of a result: of a file's bytes, or of the names and bytes of a folder's files."""
+    result = Path(result)
+    sha = hashlib.sha256()
+    for path in sorted(result.rglob("*.json")) if result.is_dir() else [result]:
+        sha.update(path.name.encode() + b"\0" + path.read_bytes())
+    return sha.hexdigest()
+
+
+def sidecar(result):
+    """Return the path of the provenance that belongs to ``result``, a file or a folder."""
+    result = Path(result)
+    return result.with_name(result.name.removesuffix(".json") + ".provenance.json")
+
+
 def write_sidecar(result, parameters, data_sha256):
     """Write ``<result>.provenance.json`` beside a result (a file, or a folder of them).
 
@@ -79,6 +94,8 @@ def write_sidecar(result, parameters, data_sha256):
     changed = _git("status", "--porcelain", "--untracked-files=no")
     record = {
         "schema": 1,
+        # A result that DVC has exchanged since is then known not to be the one described here.
+        "result_sha256": result_digest(result),
         "git_commit": commit,
         "dirty": None if changed is None else bool(changed),
         "parameters": parameters,
@@ -91,7 +108,7 @@ def write_sidecar(result, parameters, data_sha256):
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
     }
-    write_json(Path(result).with_suffix("").as_posix() + ".provenance.json", record)
+    write_json(sidecar(result), record)
 
 
 def _git(*arguments):

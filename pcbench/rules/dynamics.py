@@ -23,22 +23,23 @@ class Schedule:
     """How the dynamics run; the defaults are Z-IL.
 
     Attributes:
-        steps: T, the number of inference steps; None is the graph's depth, the time at which the wave has reached all.
+        steps: T, the number of inference steps; ``"levels"`` is the graph's number of levels; None is one fewer, the time
+            at which the error wave has reached every vertex.
         gamma: γ, the integration step of equation (1).
         sigma: σ, the standard deviation of the hidden vertices' initial error; 0 starts from the forward pass.
         layer_dependent: update θ_i at t = level(i), rather than every θ at t = T.
         levelled: pad edges that skip levels with identity vertices.
     """
 
-    steps: int | None = None
+    steps: int | str | None = None
     gamma: float = 1.0
     sigma: float = 0.0
     layer_dependent: bool = True
     levelled: bool = True
 
     def __post_init__(self):
-        if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
-            raise InvalidParameters(f"steps={self.steps!r}: the number of inference steps is an integer >= 1")
+        if self.steps not in (None, "levels") and (not isinstance(self.steps, int) or self.steps < 1):
+            raise InvalidParameters(f"steps={self.steps!r}: the number of inference steps is an integer >= 1, or 'levels'")
         if not 0 < self.gamma < float("inf"):
             raise InvalidParameters(f"gamma={self.gamma!r}: the integration step is a number > 0")
         if not 0 <= self.sigma < float("inf"):
@@ -68,7 +69,7 @@ class Dynamics(GraphRule):
         """See `pcbench.rules.Rule.backward`. The loss returned is that of the initial values, before any inference."""
         arguments = self._arguments(inputs)
         graph = self.graph(arguments)
-        steps = graph.depth if self.schedule.steps is None else self.schedule.steps
+        steps = {None: graph.depth, "levels": graph.depth + 1}.get(self.schedule.steps, self.schedule.steps)
         predict = _Predictions(graph)
         x = self._initial_values(graph, predict, arguments)
         # Later evaluations advance them again (BatchNorm's statistics); a weight update advances them once.
@@ -199,7 +200,7 @@ class InferenceLearning(Dynamics):
 
     Args:
         model: see `pcbench.rules.Rule`.
-        steps: T, the number of inference steps.
+        steps: T, the number of inference steps, or ``"levels"``.
         gamma: γ, the integration step.
     """
 

@@ -1,0 +1,52 @@
+# Two commands: `make repro` regenerates every table and figure, `make test` checks the code. Each sets up .venv by itself.
+
+PROFILE ?= default
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+export PATH := $(BIN):$(PATH)
+
+# The default profile's pipeline is the repository's own; the others are in profiles/.
+PIPELINE = $(if $(filter default,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
+
+.PHONY: help repro test test-all lint profiles clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+repro: $(VENV)/.installed ## fetch, train, measure, report, check: PROFILE=default (minutes), paper (hours), smoke (seconds)
+	@test -f $(PIPELINE) || { echo "error: no profile '$(PROFILE)'; there are: default $$(ls profiles | xargs)"; exit 2; }
+	@echo "==> dvc repro, profile $(PROFILE): what is up to date is not run again"
+	@test -e .git || dvc config --local core.no_scm true
+	@dvc repro $(PIPELINE)
+	@echo "==> pcbench check: the report's figures against what is expected of them"
+	@pcbench check --profile $(PROFILE)
+
+test: $(VENV)/.installed ## the fast tests
+	@echo "==> pytest"
+	@pytest -n auto
+
+test-all: $(VENV)/.installed ## the slow tests too
+	@pytest -n auto -m ''
+
+lint: $(VENV)/.installed ## what the code must look like
+	@ruff check . && ruff format --check .
+
+profiles: dvc.yaml ## write profiles/*/dvc.yaml anew from dvc.yaml
+	@for profile in smoke paper; do \
+	  mkdir -p profiles/$$profile; \
+	  $(PYTHON) profiles/derive.py $$profile > profiles/$$profile/dvc.yaml; \
+	done
+
+clean: ## remove results and the report (not the environment, not the data)
+	rm -rf results .pcbench reports/index.html
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11; name another one: make PYTHON=python3.12 ..."; exit 2; }
+	@echo "==> setting up $(VENV) from requirements.lock (PyTorch is large: a few minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,163 @@
+"""Table 3: every rule trained from the same weights on the same batches, in lockstep with backpropagation.
+
+After every weight update the weights of every rule are compared with backpropagation's. All of it is a function of the
+parameters, the data and the seed: an interrupted run goes on at its last finished epoch, to the same bits.
+"""
+
+import copy
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from pcbench.errors import NonFiniteLoss, ResultError
+from pcbench.files import atomic
+from pcbench.measure._setup import epoch_batches, finite_or_none, initial_model, make_optimizer, make_rule
+from pcbench.measure.divergence import compare
+from pcbench.provenance import global_stream, weights_digest
+from pcbench.rules import Rule
+
+REFERENCE = "bp"
+FOLLOWED = ("l2", "relative_l2", "max_ulp")
+
+
+@dataclass
+class _Learner:
+    """One model under training; ``epochs`` and ``divergence`` grow, and are kept in checkpoints with the weights."""
+
+    rule: Rule
+    optimizer: torch.optim.Optimizer
+    epochs: list = field(default_factory=list)
+    divergence: dict = field(default_factory=lambda: {key: [] for key in FOLLOWED})
+
+    @property
+    def model(self):
+        return self.rule.model
+
+    def state(self):
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "record": json.dumps([self.epochs, self.divergence]),
+        }
+
+    def restore(self, state):
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epochs, self.divergence = json.loads(state["record"])
+
+
+def train(task, numbers, data, settings, seed, epochs, checkpoint, advance=lambda: None):
+    """Train every rule for one seed.
+
+    Args:
+        task, numbers, data: see `pcbench.measure.exactness.exactness`.
+        settings: the section ``train`` of params.yaml; its rules include ``bp``, the reference.
+        seed: initial weights, order of batches, dropout masks and noise are streams of it.
+        epochs: how many epochs.
+        checkpoint: the file that holds what is finished; made after every epoch, read at the start.
+        advance: called after every epoch, and once for each epoch that the checkpoint already held.
+
+    Returns:
+        The result as a JSON value.
+
+    Raises:
+        NonFiniteLoss: a rule's loss became NaN or infinite; names the rule, the seed, the epoch and the update.
+    """
+    initial = initial_model(task, numbers, data, seed)
+    learners = {}
+    for name, entry in settings["rules"].items():
+        model = copy.deepcopy(initial)
+        learners[name] = _Learner(make_rule(entry, model, seed), make_optimizer(numbers["optimizer"], model))
+    done = _restore(checkpoint, learners)
+    for _ in range(done):
+        advance()
+    for epoch in range(done, epochs):
+        _train_epoch(task, numbers, data, seed, epoch, learners)
+        for learner in learners.values():
+            learner.epochs[-1]["test_accuracy"] = accuracy(learner.model, data.test)
+        _save(checkpoint, learners)
+        advance()
+    updates = epochs * math.ceil(len(data.train.targets) / numbers["batch_size"])
+    return {
+        "schema": 1,
+        "stage": "train",
+        "task": task.name,
+        "family": task.family,
+        "seed": seed,
+        "results": [
+            {"rule": name, "label": settings["rules"][name]["label"], "metrics": _metrics(learner, data, updates)}
+            for name, learner in learners.items()
+        ],
+    }
+
+
+def _train_epoch(task, numbers, data, seed, epoch, learners):
+    sums = dict.fromkeys(learners, 0.0)
+    for step, (inputs, targets) in enumerate(epoch_batches(data.train, numbers["batch_size"], seed, epoch)):
+        for name, learner in learners.items():
+            learner.optimizer.zero_grad()
+            try:
+                # The same masks for every rule.
+                with global_stream(seed, "dropout", epoch, step):
+                    loss = learner.rule.backward(inputs, targets, task.loss)
+            except NonFiniteLoss as error:
+                where = f"{task.name}, rule {name!r}, seed {seed}, epoch {epoch + 1}, update {step + 1}"
+                raise NonFiniteLoss(f"{where}: {error}") from error
+            learner.optimizer.step()
+            sums[name] += loss.item() * len(targets)
+        reference = learners[REFERENCE].model.state_dict()
+        for name, learner in learners.items():
+            if name != REFERENCE:
+                distance = compare(learner.model.state_dict(), reference)
+                for key in FOLLOWED:
+                    learner.divergence[key].append(getattr(distance, key))
+    for name, learner in learners.items():
+        learner.epochs.append({"train_loss": sums[name] / len(data.train.targets)})
+
+
+@torch.no_grad()
+def accuracy(model, split, batch_size=1000):
+    """The fraction of ``split`` that ``model`` classifies correctly, in evaluation mode; the mode is restored."""
+    was_training = model.training
+    model.eval()
+    correct = 0
+    for inputs, targets in zip(split.inputs.split(batch_size), split.targets.split(batch_size), strict=True):
+        correct += (model(inputs).argmax(dim=1) == targets).sum().item()
+    model.train(was_training)
+    return correct / len(split.targets)
+
+
+def _metrics(learner, data, updates):
+    majority = data.test.targets.bincount().max().item() / len(data.test.targets)
+    followed = {key: [finite_or_none(value) for value in values] for key, values in learner.divergence.items()}
+    return {
+        "test_accuracy": learner.epochs[-1]["test_accuracy"],
+        "majority_accuracy": majority,
+        "epochs": learner.epochs,
+        "weights_sha256": weights_digest(learner.model),
+        "updates": updates,
+        "divergence": followed if followed["l2"] else None,
+    }
+
+
+def _save(checkpoint, learners):
+    with atomic(checkpoint) as temporary:
+        torch.save({name: learner.state() for name, learner in learners.items()}, temporary)
+
+
+def _restore(checkpoint, learners):
+    """Load the checkpoint into ``learners`` if there is one; return how many epochs it holds."""
+    if not Path(checkpoint).exists():
+        return 0
+    try:
+        states = torch.load(checkpoint, weights_only=True)
+        for name, learner in learners.items():
+            learner.restore(states[name])
+    except Exception as error:
+        raise ResultError(
+            f"checkpoint {str(checkpoint)!r} cannot be read ({error}); delete it and run again"
+        ) from error
+    return len(next(iter(learners.values())).epochs)

@@ -1,0 +1,70 @@
+"""What is learned: a task is a data set, a model and a loss under one name. Its numbers stand in params.yaml."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from pcbench.errors import InvalidParameters
+from pcbench.tasks.models import CNN, MLP, CharacterRNN, RowRNN
+
+
+@dataclass(frozen=True)
+class Task:
+    """A learning problem.
+
+    Attributes:
+        name: as in params.yaml and on the command line.
+        family: ``"mlp"``, ``"cnn"`` or ``"rnn"``: the kind of network that the claims are about.
+        data: the data set's name, see `pcbench.data`.
+        model: maps the data set and the model's numbers from params.yaml to a new module, initialised from torch's
+            global generator.
+        loss: maps ``(logits, targets)`` to the mean loss over the batch, a 0-d tensor.
+    """
+
+    name: str
+    family: str
+    data: str
+    model: Callable
+    loss: Callable = nn.functional.cross_entropy
+
+
+def _mlp(data, **numbers):
+    return MLP(data.train.inputs[0].numel(), len(data.classes), **numbers)
+
+
+def _cnn(data, **numbers):
+    return CNN(data.train.inputs.shape[-1], len(data.classes), **numbers)
+
+
+def _row_rnn(data, **numbers):
+    return RowRNN(data.train.inputs.shape[-1], len(data.classes), **numbers)
+
+
+def _character_rnn(data, **numbers):
+    return CharacterRNN(len(data.vocabulary), len(data.classes), **numbers)
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("digits-mlp", "mlp", "digits", _mlp),
+        Task("digits-cnn", "cnn", "digits", _cnn),
+        Task("digits-rnn", "rnn", "digits", _row_rnn),
+        Task("surnames-rnn", "rnn", "surnames", _character_rnn),
+        Task("fashion-mlp", "mlp", "fashion-mnist", _mlp),
+        Task("fashion-cnn", "cnn", "fashion-mnist", _cnn),
+        Task("fashion-rnn", "rnn", "fashion-mnist", _row_rnn),
+    )
+}
+
+
+def get(name):
+    """Return the task called ``name``.
+
+    Raises:
+        InvalidParameters: there is none of that name.
+    """
+    if name not in TASKS:
+        raise InvalidParameters(f"unknown task {name!r}; the tasks are {', '.join(TASKS)}")
+    return TASKS[name]

@@ -1,0 +1,88 @@
+"""The models: each a page that reads like the method section."""
+
+import torch
+from torch import nn
+
+
+class MLP(nn.Module):
+    """Fully connected network with one hidden layer.
+
+    Maps images ``(batch, 1, height, width)`` to logits ``(batch, classes)``.
+    """
+
+    def __init__(self, pixels, classes, hidden):
+        super().__init__()
+        self.hidden1 = nn.Linear(pixels, hidden)
+        self.hidden2 = nn.Linear(hidden, hidden)
+        self.readout = nn.Linear(hidden, classes)
+
+    def forward(self, images):
+        """Return the logits."""
+        x = images.flatten(1)
+        x = torch.tanh(self.hidden1(x))
+        x = torch.tanh(self.hidden2(x))
+        return self.readout(x)
+
+
+class CNN(nn.Module):
+    """Two convolutions, each with ReLU and max-pooling, then two linear layers with dropout between.
+
+    Maps images ``(batch, 1, side, side)`` to logits ``(batch, classes)``; ``side`` is a multiple of 4.
+    """
+
+    def __init__(self, side, classes, channels, hidden, dropout):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, channels, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv2d(channels, 2 * channels, kernel_size=3, padding=1)
+        self.hidden = nn.Linear(2 * channels * (side // 4) ** 2, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.readout = nn.Linear(hidden, classes)
+
+    def forward(self, images):
+        """Return the logits."""
+        x = nn.functional.max_pool2d(torch.relu(self.conv1(images)), 2)
+        x = nn.functional.max_pool2d(torch.relu(self.conv2(x)), 2)
+        x = torch.relu(self.hidden(x.flatten(1)))
+        return self.readout(self.dropout(x))
+
+
+class RowRNN(nn.Module):
+    """Many-to-one recurrent network that reads an image row by row.
+
+    Maps images ``(batch, 1, steps, features)`` to logits ``(batch, classes)``: the last hidden state is read out.
+    """
+
+    def __init__(self, features, classes, hidden):
+        super().__init__()
+        self.cell = nn.RNNCell(features, hidden)
+        self.readout = nn.Linear(hidden, classes)
+
+    def forward(self, images):
+        """Return the logits."""
+        state = images.new_zeros(images.shape[0], self.cell.hidden_size)
+        for row in images.squeeze(1).unbind(1):
+            state = self.cell(row, state)
+        return self.readout(state)
+
+
+class CharacterRNN(nn.Module):
+    """Many-to-one recurrent network that reads a word character by character.
+
+    Maps character numbers ``(batch, length)``, padded with 0 on the left so that every word ends at the last step, to
+    logits ``(batch, classes)``. Only the last ``steps`` characters are read: few words are longer.
+    """
+
+    def __init__(self, characters, classes, steps, embedding, hidden):
+        super().__init__()
+        self.steps = steps
+        self.embedding = nn.Embedding(characters, embedding, padding_idx=0)
+        self.cell = nn.RNNCell(embedding, hidden)
+        self.readout = nn.Linear(hidden, classes)
+
+    def forward(self, words):
+        """Return the logits."""
+        embedded = self.embedding(words[:, -self.steps :])
+        state = embedded.new_zeros(words.shape[0], self.cell.hidden_size)
+        for character in embedded.unbind(1):
+            state = self.cell(character, state)
+        return self.readout(state)
