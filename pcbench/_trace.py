@@ -126,6 +126,8 @@ class _Tracer(fx.Tracer):
     def create_arg(self, a):
         if isinstance(a, fx.Proxy):
             return a.node
+        if isinstance(a, tuple) and hasattr(a, "_fields"):
+            return type(a)(*(self.create_arg(item) for item in a))  # fx would make a node of the named tuple
         if isinstance(a, torch.Tensor) and not self._is_attribute(a):
             # fx would store a constant as a new attribute of the user's model; the node itself keeps it here.
             node = self.create_node("get_attr", f"constant_{len(self.graph.nodes)}", (), {})

@@ -8,11 +8,15 @@ def derive(text, profile):
     """Return dvc.yaml's text for ``profile``: its own results and report, run in the repository's root."""
     body = text[text.index("vars:") :]
     body = body.replace("  - params.yaml", "  - ../../params.yaml", 1)
-    body = body.replace("profiles.default", f"profiles.{profile}").replace("--profile default", f"--profile {profile}")
-    body = body.replace("results/default", f"results/{profile}").replace("reports/", f"reports/{profile}/")
-    body = body.replace("    do:\n", "    do:\n      wdir: ../..\n").replace(
-        "  report:\n", "  report:\n    wdir: ../..\n"
-    )
+    for default, other in (
+        ("profiles.default", f"profiles.{profile}"),
+        ("--profile default", f"--profile {profile}"),
+        ("results/default", f"results/{profile}"),
+        ("reports/", f"reports/{profile}/"),
+        ("    do:\n", "    do:\n      wdir: ../..\n"),
+        ("  report:\n", "  report:\n    wdir: ../..\n"),
+    ):
+        body = body.replace(default, other)
     return f"# The pipeline of profile {profile}: made from dvc.yaml by `make profiles`, not edited by hand.\n{body}"
 
 
