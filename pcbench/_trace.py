@@ -82,10 +82,16 @@ def trace(model, inputs, leaves=()):
     return graph
 
 
+# What would lead other libraries to the memory that a fake tensor does not have.
+_MEMORY = ("__dlpack__", "__dlpack_device__", "__array__", "__array_interface__", "__cuda_array_interface__", "data_ptr")
+
+
 class _Proxy(fx.Proxy):
     """A proxy whose value's structure is known."""
 
     def __getattr__(self, name):
+        if name in _MEMORY:
+            raise AttributeError(f"a traced tensor has no {name}: only its shape, dtype and device are known")
         value = getattr(self.node.meta["fake"], name)
         if callable(value) and not isinstance(value, torch.Tensor):
             return super().__getattr__(name)  # a method: recorded when it is called

@@ -221,9 +221,9 @@ def unroll(module, input, hx=None, lengths=None):
 def _initial_state(module, input, parts):
     """Check the input and the parts of the initial state (h; for an LSTM h and c); without parts, they are zero."""
     module.check_input(input, None)
-    sizes = (
-        (module.proj_size or module.hidden_size, module.hidden_size) if module.mode == "LSTM" else (module.hidden_size,)
-    )
+    sizes = [module.proj_size or module.hidden_size]
+    if module.mode == "LSTM":
+        sizes.append(module.hidden_size)
     batch = input.shape[0 if module.batch_first else 1]
     shapes = [(module.num_layers * _directions(module), batch, size) for size in sizes]
     if not parts:

@@ -1,0 +1,134 @@
+"""Z-IL against backpropagation; oracle: autograd's own gradients, bit by bit, on every network of `problems`.
+
+Aimed at: a contribution added in another order, a −0 for a +0, a BatchNorm statistic advanced twice, a dropout mask
+drawn once more, gradients that overwrite or alias each other.
+"""
+
+import pytest
+import torch
+from problems import PROBLEMS, assert_same_bits, bits, gradients_of, outcome, relative_l2
+from torch import nn
+
+from pcbench import ZIL, Backprop, Dynamics, InferenceLearning, Schedule
+
+# Every way to compute an update, IL and the ablations too: what holds of all of them is tested on all of them.
+RULES = {
+    "bp": Backprop,
+    "zil": ZIL,
+    "zil-operations": lambda model: ZIL(model, granularity="operation"),
+    "zil-state": Dynamics,
+    "il": lambda model: InferenceLearning(model, steps=3),
+    "sigma": lambda model: Dynamics(model, Schedule(sigma=0.1), torch.Generator().manual_seed(0)),
+}
+rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+GRANULARITIES = pytest.mark.parametrize("granularity", ["layer", "operation"])
+
+
+@GRANULARITIES
+def test_gradients_and_loss_of_zil_have_the_bits_of_backprop(problem, dtype, granularity):
+    expected = outcome(problem, dtype, Backprop)
+    actual = outcome(problem, dtype, lambda model: ZIL(model, granularity=granularity))
+    assert_same_bits(actual.gradients, expected.gradients)
+    assert torch.equal(bits(actual.loss), bits(expected.loss))
+
+
+@GRANULARITIES
+def test_state_form_is_exact_up_to_rounding(problem, granularity):
+    expected = outcome(problem, torch.float64, Backprop)
+    actual = outcome(problem, torch.float64, lambda model: Dynamics(model, granularity=granularity))
+    assert {k for k, g in actual.gradients.items() if g is None} == {
+        k for k, g in expected.gradients.items() if g is None
+    }
+    assert relative_l2(actual.gradients, expected.gradients) < 1e-10
+    assert torch.equal(bits(actual.loss), bits(expected.loss))
+
+
+@rules
+def test_buffers_and_random_state_afterwards_are_those_of_backprop(problem, dtype, rule):
+    expected, actual = outcome(problem, dtype, Backprop), outcome(problem, dtype, rule)
+    assert_same_bits(actual.buffers, expected.buffers)
+    assert torch.equal(actual.random_state, expected.random_state)
+    assert torch.equal(bits(actual.loss), bits(expected.loss))
+
+
+@rules
+def test_batchnorm_statistics_advance_exactly_once_for_each_update(rule):
+    (problem,) = (p for p in PROBLEMS if p.name == "residual-batchnorm")
+    model, inputs, targets = problem.build(torch.float64)
+    rule = rule(model)
+    for update in (1, 2, 3):
+        rule.backward(inputs, targets, problem.loss)
+        counters = [buffer for name, buffer in model.named_buffers() if name.endswith("num_batches_tracked")]
+        assert [counter.item() for counter in counters] == [update, update]
+
+
+@pytest.mark.parametrize("make_optimizer", [torch.optim.SGD, torch.optim.Adam], ids=["sgd", "adam"])
+def test_gradients_accumulate_over_calls_and_steps_with_the_bits_of_backprop(problem, dtype, make_optimizer):
+    """Two calls before each step, and no `zero_grad` between the steps."""
+    models = []
+    for make_rule in (Backprop, ZIL):
+        model, inputs, targets = problem.build(dtype)
+        rule = make_rule(model)
+        optimizer = make_optimizer(model.parameters(), lr=0.05)
+        torch.manual_seed(2)
+        for _ in range(2):
+            rule.backward(inputs, targets, problem.loss)
+            rule.backward(inputs, targets, problem.loss)
+            optimizer.step()
+        models.append(model)
+    expected, actual = models
+    assert_same_bits(gradients_of(actual), gradients_of(expected))
+    assert_same_bits(actual.state_dict(), expected.state_dict())
+
+
+@rules
+def test_accumulation_writes_into_the_tensor_that_is_there(rule):
+    """Whoever holds ``param.grad`` (a flattened buffer, a hook) sees the sum, as under autograd."""
+    problem = PROBLEMS[0]
+    model, inputs, targets = problem.build(torch.float64)
+    rule = rule(model)
+    rule.backward(inputs, targets, problem.loss)
+    held = [p.grad for p in model.parameters()]
+    first = [g.clone() for g in held]
+    rule.backward(inputs, targets, problem.loss)
+    assert all(p.grad is g for p, g in zip(model.parameters(), held, strict=True))
+    assert all(not torch.equal(g, f) for g, f in zip(held, first, strict=True))
+
+
+@rules
+def test_no_two_parameters_share_one_gradient_tensor(problem, rule):
+    """`clip_grad_norm_` and optimizers write into gradients: shared memory would be scaled twice."""
+    gradients = [g for g in outcome(problem, torch.float64, rule).gradients.values() if g is not None]
+    assert len({g.untyped_storage().data_ptr() for g in gradients}) == len(gradients)
+
+
+@rules
+def test_a_gradient_can_be_written_to_where_the_loss_broadcasts(rule):
+    """The gradient of a sum is one number seen at every place: as a gradient it must have places of its own."""
+
+    class Shift(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shift = nn.Parameter(torch.zeros(2, 3))
+
+        def forward(self, x):
+            return x + self.shift
+
+    model = Shift()
+    for _ in range(2):
+        rule(model).backward(torch.ones(2, 3), None, lambda outputs, _: outputs.sum())
+    model.shift.grad[0, 0] = 7.0
+    assert model.shift.grad.tolist() == [[7.0, 2.0, 2.0], [2.0, 2.0, 2.0]]
+
+
+@rules
+def test_what_the_user_later_does_to_a_gradient_leaves_the_rule_alone(rule):
+    problem = PROBLEMS[0]
+    model, inputs, targets = problem.build(torch.float64)
+    rule = rule(model)
+    rule.backward(inputs, targets, problem.loss)
+    for p in model.parameters():
+        p.grad.zero_()
+    loss = rule.backward(inputs, targets, problem.loss)
+    assert not loss.requires_grad and loss.dim() == 0
+    assert all(not p.grad.requires_grad and p.grad.grad_fn is None for p in model.parameters())
