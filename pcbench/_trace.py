@@ -83,7 +83,14 @@ def trace(model, inputs, leaves=()):
 
 
 # What would lead other libraries to the memory that a fake tensor does not have.
-_MEMORY = ("__dlpack__", "__dlpack_device__", "__array__", "__array_interface__", "__cuda_array_interface__", "data_ptr")
+_MEMORY = (
+    "__dlpack__",
+    "__dlpack_device__",
+    "__array__",
+    "__array_interface__",
+    "__cuda_array_interface__",
+    "data_ptr",
+)
 
 
 class _Proxy(fx.Proxy):

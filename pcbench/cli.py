@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +12,9 @@ from rich.table import Table
 from pcbench import data, params, report, stages
 from pcbench.errors import PCBenchError
 from pcbench.files import read_json
+from pcbench.measure.verify import ABLATIONS, call_factory, load_factory
+from pcbench.measure.verify import verify as run_verify
+from pcbench.report import gate, reproduction
 from pcbench.tasks import TASKS
 
 app = typer.Typer(
@@ -90,36 +94,101 @@ def train(
 
 
 @app.command(name="report")
-def report_command(
-    profile: Profile = "default",
-    results: Annotated[Path, typer.Option(help="the folder of results; default: results/PROFILE")] = None,
-    out: Annotated[Path, typer.Option(help="where the report goes; default: see `report_folder`")] = None,
-):
-    """Turn results into tables, figures and the page reports/index.html."""
-    out = out or report_folder(profile)
-    report.build(results or Path("results") / profile, out, profile)
+def report_command(profile: Profile = "default"):
+    """Turn results into tables, figures and one page, reports/index.html."""
+    out = _report_folder(profile)
+    report.build(Path("results") / profile, out, profile)
     console.print(f"wrote {out / 'index.html'}")
 
 
-def report_folder(profile):
-    """The default profile's report is the one in the repository's front room; the others have a folder of their own."""
+def _report_folder(profile):
+    """The default profile's report stands in the front room; the others have a folder of their own."""
     return Path("reports") if profile == "default" else Path("reports") / profile
 
 
 @app.command()
 def check(
     profile: Profile = "default",
-    metrics: Annotated[Path, typer.Option(help="the report's metrics.json; default: the profile's")] = None,
-    expectations: Annotated[Path, typer.Option(help="what the metrics have to meet")] = Path("expectations.yaml"),
+    expectations: Annotated[Path, typer.Option(help="what the figures have to meet")] = Path("expectations.yaml"),
 ):
-    """Compare the report's figures with what is expected of them; exit with 1 if any falls short."""
-    raise NotImplementedError
+    """Hold the report's figures to what is expected of them: exit code 1, and what fell short, if they do not.
+
+    Says too whether the deterministic results are the committed ones, bit for bit: the reproduction's verdict.
+    """
+    metrics = read_json(_report_folder(profile) / "metrics.json")
+    findings = gate.check(metrics, gate.load_expectations(expectations))
+    table = Table("verdict", "what", "measured", "expected")
+    shown = [finding for finding in findings if finding.verdict != "pass"]
+    for finding in shown:
+        table.add_row(finding.verdict, finding.what, str(finding.measured), str(finding.expected))
+    if shown:
+        console.print(table)
+    counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in ("pass", "fail", "not comparable")}
+    console.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    pipeline = Path("." if profile == "default" else f"profiles/{profile}") / "dvc.lock"
+    for line in reproduction.verdict(pipeline):
+        console.print(line)
+    if counts["fail"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    factory: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:FACTORY",
+            help="package.module:factory or path/to/file.py:factory; the function returns "
+            "(model, inputs, targets, loss_fn)",
+        ),
+    ],
+    rule: Annotated[str, typer.Option(help="the learning rule: zil, zil-state, il")] = "zil",
+    steps: Annotated[int | None, typer.Option(help="inference steps T, for il and zil-state")] = None,
+    gamma: Annotated[float | None, typer.Option(help="integration step γ, for il and zil-state")] = None,
+    ablations: Annotated[bool, typer.Option(help="also break each of Z-IL's conditions: many times slower")] = True,
+):
+    """Check your own network: is a weight update of the rule bit-identical to backpropagation's?
+
+    Prints a table with a row for each parameter, and exits with 0 if every bit is the same, else with 1.
+    """
+    options = {key: value for key, value in (("steps", steps), ("gamma", gamma)) if value is not None}
+    model, inputs, targets, loss_fn = call_factory(load_factory(factory))
+    with stages.progress(f"verify {factory}", 1 + len(ABLATIONS) * ablations) as advance:
+        found = run_verify(model, inputs, targets, loss_fn, rule, ablations, advance, **options)
+    table = Table("parameter", "shape", "L2", "max ULP", "bitwise")
+    for name, divergence in found.parameters.items():
+        shape = "×".join(map(str, found.shapes[name])) or "scalar"
+        if divergence is None:
+            table.add_row(name, shape, "no gradient", "", "")
+        else:
+            table.add_row(name, shape, *_cells(divergence))
+    table.add_section()
+    table.add_row("all parameters", "", *_cells(found.total))
+    table.add_row("all buffers", "", *_cells(found.buffers))
+    table.add_section()
+    for name, divergence in found.ablations.items():
+        table.add_row(f"Z-IL, but {name}", "", *_cells(divergence))
+    console.print(table)
+    same = found.total.bitwise_equal and found.buffers.bitwise_equal
+    console.print(f"{rule} {'is' if same else 'is NOT'} bit-identical to backpropagation on {type(model).__name__}")
+    raise typer.Exit(0 if same else 1)
+
+
+def _cells(divergence):
+    ulps = "not finite" if divergence.max_ulp is None else f"{divergence.max_ulp}"
+    return f"{divergence.l2:.3g}", ulps, "yes" if divergence.bitwise_equal else "no"
 
 
 def main():
     """Run the command line: errors that the user can mend are one message and exit code 2, never a traceback."""
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     try:
-        app(standalone_mode=False)
+        sys.exit(app(standalone_mode=False))
     except PCBenchError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error[/]: {error}", highlight=False)
-        sys.exit(2)
+        errors.print(f"error: {error}")
+    except click.ClickException as error:  # an unknown command or option
+        error.show()
+    except (KeyboardInterrupt, click.Abort):
+        errors.print("interrupted; finished epochs are kept: run the same command again to go on")
+        sys.exit(130)
+    sys.exit(2)

@@ -54,7 +54,7 @@ def exactness(experiment):
     settings = experiment.parameters["exactness"]
     task, numbers, dataset = experiment.load()
     reproducible()
-    with _progress(f"exactness {task.name}", exactness_measure.comparisons(settings)) as advance:
+    with progress(f"exactness {task.name}", exactness_measure.comparisons(settings)) as advance:
         result = exactness_measure.exactness(task, numbers, dataset, settings, advance)
     return _write(experiment, "exactness", result, {"task": numbers, "exactness": settings}, dataset)
 
@@ -65,7 +65,7 @@ def cost(experiment):
     rounds = params.profile(experiment.parameters, experiment.profile)["rounds"]
     task, numbers, dataset = experiment.load()
     reproducible()
-    with _progress(f"cost {task.name}", settings["warmup"] + rounds) as advance:
+    with progress(f"cost {task.name}", settings["warmup"] + rounds) as advance:
         result = cost_measure.cost(task, numbers, dataset, settings, rounds, advance)
     return _write(experiment, "cost", result, {"task": numbers, "cost": settings, "rounds": rounds}, dataset)
 
@@ -81,10 +81,11 @@ def train(experiment):
     seeds = profile["seeds"]
     epochs = params.epochs(profile, experiment.task)
     task, numbers, dataset = experiment.load()
+    reproducible()
     parameters = {"task": numbers, "train": settings, "epochs": epochs, "seeds": seeds}
     resumable = digest([numbers, settings, epochs, dataset.sha256, torch.__version__, source_digest()])
     checkpoints = CHECKPOINTS / task.name / resumable[:16]
-    with _progress(f"train {task.name} ({len(seeds)} seeds)", epochs * len(seeds)) as advance:
+    with progress(f"train {task.name} ({len(seeds)} seeds)", epochs * len(seeds)) as advance:
         finished = _in_processes(experiment, [(seed, epochs, checkpoints) for seed in seeds], advance)
     folder = experiment.result("train")
     shutil.rmtree(folder, ignore_errors=True)
@@ -163,7 +164,7 @@ def _in_processes(experiment, jobs, advance):
 
 
 @contextmanager
-def _progress(description, total):
+def progress(description, total):
     """Show a progress bar; yield the function that advances it by one."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from pcbench.errors import InvalidParameters
+from pcbench.nn import convert
 from pcbench.rules import Backprop, by_name
 
 
@@ -66,21 +67,27 @@ def compare(actual, reference):
     return Divergence(l2, relative, largest, ulps, same)
 
 
-def gradients(model, rule, inputs, targets, loss_fn):
-    """One weight update's gradients under ``rule(model)``, on a copy of ``model``; neither it nor the RNG changes.
+@dataclass(frozen=True)
+class Update:
+    """What one weight update leaves behind: each parameter's gradient (or None), and each buffer, by name."""
+
+    gradients: dict[str, torch.Tensor | None]
+    buffers: dict[str, torch.Tensor]
+
+
+def weight_update(model, rule, inputs, targets, loss_fn):
+    """Compute one `Update` under ``rule(model)`` on a copy of ``model``; neither the model nor the RNG changes.
 
     Args:
+        model, inputs, targets, loss_fn: see `divergence`.
         rule: maps the copied model to a `pcbench.rules.Rule`.
-
-    Returns:
-        ``{name: gradient or None}``.
     """
     model = copy.deepcopy(model)
     model.zero_grad(set_to_none=True)
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         rule(model).backward(inputs, targets, loss_fn)
-    return {name: parameter.grad for name, parameter in model.named_parameters()}
+    return Update({name: p.grad for name, p in model.named_parameters()}, dict(model.named_buffers()))
 
 
 def divergence(model, inputs, targets, loss_fn, rule="zil", **options):
@@ -89,7 +96,8 @@ def divergence(model, inputs, targets, loss_fn, rule="zil", **options):
     Both start from the same weights, buffers and random state, on copies: ``model`` is left as it is.
 
     Args:
-        model: any ``nn.Module`` that `pcbench.graph.Graph` can trace.
+        model: any ``nn.Module`` that `pcbench.graph.Graph` can trace; fused recurrent modules are replaced by their
+            counterparts (`pcbench.nn.convert`) for both rules.
         inputs: one tensor, or a tuple of what ``model.forward`` takes.
         targets: whatever ``loss_fn`` takes as its second argument.
         loss_fn: maps ``(outputs, targets)`` to a 0-d tensor.
@@ -102,11 +110,12 @@ def divergence(model, inputs, targets, loss_fn, rule="zil", **options):
         UnsupportedModule, InvalidParameters, NonFiniteLoss: see `pcbench.errors`.
         ValueError: one rule left a parameter without a gradient and the other did not.
     """
-    reference = gradients(model, Backprop, inputs, targets, loss_fn)
-    actual = gradients(model, lambda m: by_name(rule, m, **options), inputs, targets, loss_fn)
-    if not reference:
+    model = convert(model)
+    reference = weight_update(model, Backprop, inputs, targets, loss_fn)
+    actual = weight_update(model, lambda m: by_name(rule, m, **options), inputs, targets, loss_fn)
+    if not reference.gradients:
         raise InvalidParameters(f"{type(model).__name__} has no parameters, so there is nothing to compare")
-    return compare(actual, reference)
+    return compare(actual.gradients, reference.gradients)
 
 
 def _describe(tensor):

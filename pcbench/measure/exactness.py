@@ -5,7 +5,7 @@ from dataclasses import asdict
 import torch
 
 from pcbench.measure._setup import finite_or_none, first_batch, initial_model, make_rule
-from pcbench.measure.divergence import compare, gradients
+from pcbench.measure.divergence import compare, weight_update
 from pcbench.provenance import global_stream
 from pcbench.rules import Backprop
 
@@ -32,7 +32,7 @@ def exactness(task, numbers, data, settings, advance=lambda: None):
 
             def update(rule, model=model, inputs=inputs, targets=targets, seed=seed):
                 with global_stream(seed, "dropout", 0):
-                    return gradients(model, rule, inputs, targets, task.loss)
+                    return weight_update(model, rule, inputs, targets, task.loss).gradients
 
             reference = update(Backprop)
             for name, entry in settings["rules"].items():

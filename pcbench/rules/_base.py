@@ -106,9 +106,14 @@ def accumulate(gradients):
     Args:
         gradients: ``{parameter: gradient}``; a gradient has its parameter's shape.
     """
+    taken = set()
     with torch.no_grad():
         for parameter, gradient in gradients.items():
             if parameter.grad is None:
-                parameter.grad = gradient
+                # Two parameters may have got one tensor, or one number seen at every place: optimizers write into it.
+                storage = gradient.untyped_storage()
+                owned = storage.nbytes() == gradient.nbytes and storage.data_ptr() not in taken
+                parameter.grad = gradient if owned else gradient.clone()
+                taken.add(storage.data_ptr())
             else:
                 parameter.grad += gradient

@@ -23,8 +23,8 @@ class Schedule:
     """How the dynamics run; the defaults are Z-IL.
 
     Attributes:
-        steps: T, the number of inference steps; ``"levels"`` is the graph's number of levels; None is one fewer, the time
-            at which the error wave has reached every vertex.
+        steps: T, the number of inference steps; ``"levels"`` is the graph's number of levels; None is one fewer, the
+            time at which the error wave has reached every vertex.
         gamma: γ, the integration step of equation (1).
         sigma: σ, the standard deviation of the hidden vertices' initial error; 0 starts from the forward pass.
         layer_dependent: update θ_i at t = level(i), rather than every θ at t = T.
@@ -39,7 +39,9 @@ class Schedule:
 
     def __post_init__(self):
         if self.steps not in (None, "levels") and (not isinstance(self.steps, int) or self.steps < 1):
-            raise InvalidParameters(f"steps={self.steps!r}: the number of inference steps is an integer >= 1, or 'levels'")
+            raise InvalidParameters(
+                f"steps={self.steps!r}: the number of inference steps is an integer >= 1, or 'levels'"
+            )
         if not 0 < self.gamma < float("inf"):
             raise InvalidParameters(f"gamma={self.gamma!r}: the integration step is a number > 0")
         if not 0 <= self.sigma < float("inf"):
@@ -89,11 +91,13 @@ class Dynamics(GraphRule):
                 check_loss(loss)
                 first_loss = loss
             drive = {}
-            for i, vertex in enumerate(graph.vertices):
+            # Children first: on what has got nothing from them the loss does not depend. It has no error, not even
+            # zero, and its parameters have no gradient, as under autograd.
+            for i, vertex in reversed(list(enumerate(graph.vertices))):
                 if vertex.level is None:
                     continue
-                error = _error(vertex, x[i], mu[i], at_output)
-                _add(drive, tensors(x[i]), [-e for e in error])
+                error = _error(vertex, x[i], mu[i], at_output, drive)
+                _add(drive, tensors(x[i]), [None if e is None else -e for e in error])
                 parents = [leaf for p in vertex.parents for leaf in tensors(x[p]) if leaf.requires_grad]
                 _add(drive, parents, _products(mu[i], parents, error))
                 if due(vertex.level):
@@ -133,16 +137,16 @@ class Dynamics(GraphRule):
         return detached(moved, requires_grad=True)
 
 
-def _error(vertex, x, mu, at_output):
-    """ε, one tensor for each tensor of the value: x − μ, or −∂L/∂μ at an output (zero where the loss does not look)."""
+def _error(vertex, x, mu, at_output, drive):
+    """ε for each tensor of the value: x − μ, or −∂L/∂μ at an output; None where the loss does not depend on it."""
     if vertex.level == 0:
-        return [-at_output[leaf] if leaf in at_output else torch.zeros_like(leaf) for leaf in tensors(x)]
-    return [(a - b).detach() for a, b in zip(tensors(x), tensors(mu), strict=True)]
+        return [-at_output[leaf] if leaf in at_output else None for leaf in tensors(x)]
+    return [(a - b).detach() if a in drive else None for a, b in zip(tensors(x), tensors(mu), strict=True)]
 
 
 def _products(mu, receivers, error):
     """The vector-Jacobian products (∂μ/∂receiver)ᵀ ε; None where μ does not depend on the receiver."""
-    pairs = [(m, e) for m, e in zip(tensors(mu), error, strict=True) if m.requires_grad]
+    pairs = [(m, e) for m, e in zip(tensors(mu), error, strict=True) if e is not None and m.requires_grad]
     if not receivers or not pairs:
         return [None] * len(receivers)
     roots, seeds = zip(*pairs, strict=True)

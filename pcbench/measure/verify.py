@@ -1,0 +1,132 @@
+"""Checking a user's own network: one weight update of a rule against backpropagation's, parameter by parameter."""
+
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pcbench.errors import InvalidParameters
+from pcbench.measure.divergence import Divergence, compare, weight_update
+from pcbench.nn import convert
+from pcbench.provenance import stream
+from pcbench.rules import Backprop, by_name
+
+# Z-IL with one of its three conditions broken: what must *not* equal backpropagation.
+ABLATIONS = {
+    "not layer-dependent": {"layer_dependent": False},
+    "initial error σ = 0.01": {"sigma": 0.01},
+    "γ = 0.5": {"gamma": 0.5},
+}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found.
+
+    Attributes:
+        parameters: the divergence of each parameter's gradient, by name; None where neither rule gives it one.
+        shapes: each parameter's shape, by name.
+        total: the divergence of all gradients together.
+        buffers: the divergence of the buffers after the update (BatchNorm's statistics).
+        ablations: the divergence of all gradients together, by the condition that is broken.
+    """
+
+    parameters: dict[str, Divergence | None]
+    shapes: dict[str, tuple[int, ...]]
+    total: Divergence
+    buffers: Divergence
+    ablations: dict[str, Divergence]
+
+
+def verify(model, inputs, targets, loss_fn, rule="zil", ablations=True, advance=lambda: None, **options):
+    """Compare one weight update of ``rule`` with backpropagation's; ``model`` is left as it is.
+
+    Fused recurrent modules are replaced by their counterparts in `pcbench.nn`, for both rules.
+
+    Args:
+        model, inputs, targets, loss_fn, rule, options: see `pcbench.divergence`.
+        ablations: whether to run Z-IL with each of its conditions broken too, in state form: many times slower.
+        advance: called after every comparison.
+
+    Returns:
+        `Verification`.
+
+    Raises:
+        UnsupportedModule, InvalidParameters, NonFiniteLoss: see `pcbench.errors`.
+    """
+    model = convert(model)
+    batch = (inputs, targets, loss_fn)
+    expected = weight_update(model, Backprop, *batch)
+    actual = weight_update(model, lambda m: by_name(rule, m, **options), *batch)
+    advance()
+    found = {}
+    for name, schedule in ABLATIONS.items() if ablations else ():
+        noise = stream(0, "noise")
+        broken = weight_update(model, lambda m, s=schedule, g=noise: by_name("zil-state", m, generator=g, **s), *batch)
+        found[name] = compare(broken.gradients, expected.gradients)
+        advance()
+    return Verification(
+        {
+            name: None if gradient is None else compare({name: actual.gradients[name]}, {name: gradient})
+            for name, gradient in expected.gradients.items()
+        },
+        {name: tuple(parameter.shape) for name, parameter in model.named_parameters()},
+        compare(actual.gradients, expected.gradients),
+        compare(actual.buffers, expected.buffers),
+        found,
+    )
+
+
+def load_factory(specification):
+    """Return the callable named by ``package.module:factory`` or ``path/to/file.py:factory``.
+
+    Raises:
+        InvalidParameters: no such file, module or attribute, or it is not callable.
+    """
+    place, separator, name = specification.rpartition(":")
+    if not separator or not place or not name:
+        raise InvalidParameters(f"{specification!r} is neither package.module:factory nor path/to/file.py:factory")
+    try:
+        module = _from_file(place) if place.endswith(".py") else importlib.import_module(place)
+    except (ImportError, FileNotFoundError) as error:
+        raise InvalidParameters(
+            f"cannot import {place!r} ({error}); name a module that this Python can import, or a file"
+        ) from error
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        raise InvalidParameters(f"{place!r} has no function {name!r}; it returns (model, inputs, targets, loss_fn)")
+    return factory
+
+
+def call_factory(factory):
+    """Call ``factory`` under a fixed seed and check what it returned.
+
+    Returns:
+        ``(model, inputs, targets, loss_fn)``.
+
+    Raises:
+        InvalidParameters: it returned something else.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = factory()
+    if not isinstance(made, tuple) or len(made) != 4 or not isinstance(made[0], torch.nn.Module):
+        raise InvalidParameters(
+            f"{factory.__name__}() returned {type(made).__name__}; it must return (model, inputs, targets, loss_fn)"
+        )
+    return made
+
+
+def _from_file(path):
+    path = Path(path).resolve()
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[path.stem] = module
+    sys.path.insert(0, str(path.parent))
+    specification.loader.exec_module(module)
+    return module
