@@ -59,27 +59,82 @@ def trace(model, inputs, leaves=()):
     """
     tracer = _Tracer(inputs, leaves)
     state = torch.get_rng_state()
-    versions = {name: buffer._version for name, buffer in model.named_buffers()}
+    before = _snapshot(model)
     try:
-        graph = tracer.trace(model)
+        with _autograd_functions_recorded():
+            graph = tracer.trace(model)
     except (UnsupportedModule, KeyboardInterrupt):
         raise
     except Exception as error:  # whatever the user's forward raises on proxies, say where
         raise UnsupportedModule(f"{tracer.where()} cannot be traced: {error}") from error
+    finally:
+        written = _restore(before)
     if not torch.equal(state, torch.get_rng_state()):
         torch.set_rng_state(state)
         raise UnsupportedModule(
             f"{_kind(model)}: its forward draws random numbers that no input reaches, so one draw would be frozen into "
             "the graph; use nn.Dropout, or a function marked with torch.fx.wrap that takes the tensor as its argument"
         )
-    for name, buffer in model.named_buffers():
-        if buffer._version != versions.get(name, buffer._version):
-            raise UnsupportedModule(
-                f"buffer {name!r} of {_kind(model)} is written by a forward that is traced into, so it would "
-                "not advance; pass the class that owns it in `leaves`"
-            )
+    if written:
+        raise UnsupportedModule(
+            f"buffer {written[0]!r} of {_kind(model)} is written by a forward that is traced into, so it would "
+            "not advance; pass the class that owns it in `leaves`"
+        )
     _functionalise(model, graph)
     return graph
+
+
+def _snapshot(model):
+    """Every module's path, attributes and buffers, and the buffers' values, as they are before its forward is run."""
+    return [
+        (
+            path,
+            module,
+            dict(vars(module)),
+            dict(module._buffers),
+            {name: (buffer._version, buffer.clone()) for name, buffer in module.named_buffers(recurse=False)},
+        )
+        for path, module in model.named_modules()
+    ]
+
+
+def _restore(snapshot):
+    """Undo what the traced forward has written into the model; return the names of the tensors that it replaced."""
+    written = []
+    for path, module, attributes, buffers, values in snapshot:
+        for current, before in ((vars(module), attributes), (module._buffers, buffers)):
+            for name in [name for name, value in current.items() if isinstance(value, fx.Proxy)]:
+                if isinstance(before.get(name), torch.Tensor):
+                    written.append(f"{path}.{name}".lstrip("."))
+                if name in before:
+                    current[name] = before[name]
+                else:
+                    del current[name]
+        for name, (version, value) in values.items():
+            if buffers[name]._version != version:
+                written.append(f"{path}.{name}".lstrip("."))
+                with torch.no_grad():
+                    buffers[name].copy_(value)
+    return written
+
+
+@contextmanager
+def _autograd_functions_recorded():
+    """Record a custom autograd function as one operation: if it were traced into, its own backward would be lost."""
+    original = vars(torch.autograd.Function)["apply"]
+
+    def apply(cls, *args, **kwargs):
+        function = original.__get__(None, cls)
+        for argument in (*args, *kwargs.values()):
+            if isinstance(argument, fx.Proxy):
+                return argument.tracer.create_proxy("call_function", function, args, kwargs, name=cls.__name__)
+        return function(*args, **kwargs)
+
+    torch.autograd.Function.apply = classmethod(apply)
+    try:
+        yield
+    finally:
+        torch.autograd.Function.apply = original
 
 
 # What would lead other libraries to the memory that a fake tensor does not have.
@@ -106,6 +161,11 @@ class _Proxy(fx.Proxy):
 
     def __len__(self):
         return len(self.node.meta["fake"])
+
+    def __int__(self):
+        return self.tracer.to_bool(self)
+
+    __float__ = __complex__ = __index__ = __int__
 
 
 class _Tracer(fx.Tracer):
@@ -301,11 +361,10 @@ def _make_out_of_place(model, node):
             return True
         name = getattr(node.target, "__name__", "")
         if _in_place_name(name):
-            node.target = _out_of_place(getattr(node.target, "__module__", None), name, node)
+            node.target = _out_of_place(name, node, torch, torch.nn.functional, torch.Tensor)
             return True
     if node.op == "call_method" and _in_place_name(node.target):
-        _out_of_place(None, node.target, node)
-        node.target = node.target[:-1]
+        node.target = _out_of_place(node.target, node, torch.Tensor).__name__
         return True
     return False
 
@@ -314,11 +373,13 @@ def _in_place_name(name):
     return name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
 
 
-def _out_of_place(module, name, node):
-    for owner in (torch, torch.nn.functional, torch.Tensor):
+def _out_of_place(name, node, *owners):
+    for owner in owners:
         if hasattr(owner, name[:-1]):
             return getattr(owner, name[:-1])
-    raise UnsupportedModule(f"{node.name!r}: {name} writes in place and has no out-of-place counterpart")
+    raise UnsupportedModule(
+        f"{node.name!r}: {name} writes in place and has no out-of-place counterpart; compute a new tensor instead"
+    )
 
 
 def _storage(node):

@@ -4,10 +4,9 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pcbench import data, params, report, stages
 from pcbench.errors import PCBenchError
@@ -90,7 +89,23 @@ def train(
     datasets: Datasets = Path("datasets"),
 ):
     """Train every rule from the same weights on the same batches (Table 3). Interrupted, it resumes when run again."""
-    console.print(f"wrote {stages.train(_experiment(task, profile, params_file, datasets))}")
+    try:
+        console.print(f"wrote {stages.train(_experiment(task, profile, params_file, datasets))}")
+    except KeyboardInterrupt:
+        console.print("interrupted; finished epochs are kept: run the same command again to go on")
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def zoo(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="a classifier of torchvision, such as resnet18")],
+    profile: Profile = "default",
+    params_file: ParamsFile = Path("params.yaml"),
+):
+    """Compare one weight update of Z-IL with backpropagation's on one of torchvision's classifiers (Table 4)."""
+    parameters = params.load(params_file)
+    params.profile(parameters, profile)
+    console.print(f"wrote {stages.zoo(model, profile, parameters)}")
 
 
 @app.command(name="report")
@@ -117,18 +132,20 @@ def check(
     """
     metrics = read_json(_report_folder(profile) / "metrics.json")
     findings = gate.check(metrics, gate.load_expectations(expectations))
-    table = Table("verdict", "what", "measured", "expected")
-    shown = [finding for finding in findings if finding.verdict != "pass"]
-    for finding in shown:
-        table.add_row(finding.verdict, finding.what, str(finding.measured), str(finding.expected))
-    if shown:
+    table = Table("verdict", Column("what", overflow="fold"), "measured", "expected")
+    for finding in findings:
+        if finding.verdict == gate.FAIL:
+            table.add_row(finding.verdict, finding.what, str(finding.measured), finding.expected)
+    if table.rows:
         console.print(table)
-    counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in ("pass", "fail", "not comparable")}
+    counts = {
+        verdict: sum(f.verdict == verdict for f in findings) for verdict in (gate.PASS, gate.FAIL, gate.NOT_COMPARABLE)
+    }
     console.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
     pipeline = Path("." if profile == "default" else f"profiles/{profile}") / "dvc.lock"
     for line in reproduction.verdict(pipeline):
-        console.print(line)
-    if counts["fail"]:
+        console.print(line, soft_wrap=True)
+    if counts[gate.FAIL]:
         raise typer.Exit(1)
 
 
@@ -181,14 +198,8 @@ def _cells(divergence):
 
 def main():
     """Run the command line: errors that the user can mend are one message and exit code 2, never a traceback."""
-    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     try:
-        sys.exit(app(standalone_mode=False))
+        app()
     except PCBenchError as error:
-        errors.print(f"error: {error}")
-    except click.ClickException as error:  # an unknown command or option
-        error.show()
-    except (KeyboardInterrupt, click.Abort):
-        errors.print("interrupted; finished epochs are kept: run the same command again to go on")
-        sys.exit(130)
-    sys.exit(2)
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
+        sys.exit(2)

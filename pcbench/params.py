@@ -22,7 +22,7 @@ def load(path="params.yaml"):
         ) from error
     except yaml.YAMLError as error:
         raise InvalidParameters(f"{str(path)!r} is not valid YAML: {error}") from error
-    for section in ("profiles", "tasks", "exactness", "cost", "train"):
+    for section in ("profiles", "tasks", "exactness", "cost", "train", "zoo"):
         if not isinstance(parameters, dict) or section not in parameters:
             raise InvalidParameters(f"{str(path)!r} has no section {section!r}")
     return parameters

@@ -88,7 +88,7 @@ def write_sidecar(result, parameters, data_sha256):
     Args:
         result: the path of the result.
         parameters: the JSON value of every parameter that the result depends on.
-        data_sha256: the digest of the data set that it was computed from.
+        data_sha256: the digest of the data set that it was computed from; None if there was none.
     """
     commit = _git("rev-parse", "HEAD")
     changed = _git("status", "--porcelain", "--untracked-files=no")

@@ -16,6 +16,7 @@ from pcbench import data, params
 from pcbench.files import read_json, write_json
 from pcbench.measure import cost as cost_measure
 from pcbench.measure import exactness as exactness_measure
+from pcbench.measure import zoo as zoo_measure
 from pcbench.measure.training import train as train_one_seed
 from pcbench.provenance import digest, source_digest, write_sidecar
 
@@ -95,6 +96,19 @@ def train(experiment):
     # Kept any longer, they would answer a forced rerun without training anything.
     shutil.rmtree(checkpoints)
     return folder
+
+
+def zoo(model, profile, parameters):
+    """Table 4 for one of torchvision's classifiers: one weight update of Z-IL. Returns the result's path."""
+    settings = parameters["zoo"]
+    reproducible()
+    with progress(f"zoo {model}", 1) as advance:
+        result = zoo_measure.zoo(model, settings)
+        advance()
+    path = Path("results") / profile / "zoo" / f"{model}.json"
+    write_json(path, result)
+    write_sidecar(path, {"zoo": settings}, data_sha256=None)
+    return path
 
 
 def reproducible():

@@ -4,7 +4,6 @@ Times on a shared machine drift by more than the rules differ. So every round ti
 and what is reported is the median over rounds of each round's ratio to backpropagation.
 """
 
-import copy
 import os
 import time
 
@@ -28,12 +27,7 @@ def cost(task, numbers, data, settings, rounds, advance=lambda: None):
     Returns:
         The result as a JSON value: seconds, ratios to backpropagation (medians and quartiles over rounds), peak bytes.
     """
-    batch = first_batch(data.train, numbers["batch_size"], seed=0)
-    model = initial_model(task, numbers, data, seed=0)
-    updates = {
-        name: _weight_update(entry, copy.deepcopy(model), numbers["optimizer"], batch, task.loss)
-        for name, entry in settings["rules"].items()
-    }
+    updates = {name: weight_update(task, numbers, data, entry) for name, entry in settings["rules"].items()}
     for _ in range(settings["warmup"]):
         for update in updates.values():
             update()
@@ -45,7 +39,7 @@ def cost(task, numbers, data, settings, rounds, advance=lambda: None):
         for name in names[i % len(names) :] + names[: i % len(names)]:
             seconds[name].append(_timed(updates[name]))
         advance()
-    peaks = {name: _peak_bytes(update) for name, update in updates.items()}
+    peaks = {name: peak_bytes(update) for name, update in updates.items()}
     results = []
     for name, entry in settings["rules"].items():
         ratios = np.divide(seconds[name], seconds[REFERENCE])
@@ -60,13 +54,21 @@ def cost(task, numbers, data, settings, rounds, advance=lambda: None):
     return {**head, "threads": torch.get_num_threads(), "results": results}
 
 
-def _weight_update(entry, model, optimizer_settings, batch, loss):
+def weight_update(task, numbers, data, entry):
+    """Return a function that makes one weight update of a new model, always on the same batch.
+
+    Args:
+        task, numbers, data: see `cost`.
+        entry: the rule's entry in params.yaml.
+    """
+    batch = first_batch(data.train, numbers["batch_size"], seed=0)
+    model = initial_model(task, numbers, data, seed=0)
     rule = make_rule(entry, model, seed=0)
-    optimizer = make_optimizer(optimizer_settings, model)
+    optimizer = make_optimizer(numbers["optimizer"], model)
 
     def update():
         optimizer.zero_grad()
-        rule.backward(*batch, loss)
+        rule.backward(*batch, task.loss)
         optimizer.step()
 
     return update
@@ -85,7 +87,7 @@ def _synchronize():
         torch.cuda.synchronize()
 
 
-def _peak_bytes(update):
+def peak_bytes(update):
     """The most bytes of tensors alive at once during ``update``, beyond those alive before it.
 
     From the profiler's record of every allocation: the process's resident size would also count the allocator's habits.

@@ -54,12 +54,17 @@ class GraphRule(Rule):
         self._graphs = {}
 
     def graph(self, inputs):
-        """The model's graph for ``inputs``: traced anew when a shape, dtype, device or a module's mode has changed."""
+        """The model's graph for ``inputs``, traced anew when what it depends on has changed.
+
+        That is a shape, dtype or device, a module's mode, or which tensors are the model's parameters.
+        """
         leaves, structure = pytree.tree_flatten(inputs)
         signature = (
             tuple((x.shape, x.dtype, x.device) if isinstance(x, torch.Tensor) else repr(x) for x in leaves),
             str(structure),
             tuple(module.training for module in self.model.modules()),
+            # An id is not given to another parameter while a graph here holds this one.
+            tuple((id(p), p.dtype, p.device) for p in self.model.parameters()),
         )
         if signature not in self._graphs:
             graph = Graph.from_module(self.model, inputs, granularity=self._granularity, leaves=self._leaves)

@@ -1,0 +1,161 @@
+"""The figures of the report, as SVG text: the same results, the same bytes."""
+
+import io
+import math
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pcbench.report.results import REFERENCE, ordered
+
+INK, GRID, PAPER = "#24292f", "#8c959f", "#ffffff"
+# Okabe and Ito's palette: told apart by the colour-blind, and in grey.
+COLOURS = {"bp": "#999999", "zil": "#0072b2", "il": "#d55e00", "il-L": "#e69f00", "il-20": "#d55e00"}
+OTHER = "#009e73"
+MOST_POINTS = 300
+
+_STYLE = {
+    "svg.hashsalt": "pcbench",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.alpha": 0.25,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": "none",
+}
+
+
+def divergence(tasks):
+    """Draw the relative L2 distance of the weights from BP's after every weight update, one panel a task.
+
+    The band goes from the least to the largest value over seeds, the line is the median over seeds. A distance of
+    exactly zero lies on the axis's zero, which the scale (linear below the least positive value) includes. Long
+    trainings are drawn in at most ``MOST_POINTS`` bins of consecutive updates, the band covering all of a bin.
+    """
+    return _panels(tasks, _divergence_panel)
+
+
+def accuracy(tasks):
+    """Draw the test accuracy by epoch, one panel a task: the mean over seeds, and the band of all seeds."""
+    return _panels(tasks, _accuracy_panel)
+
+
+def cost(tasks):
+    """Draw the time of a weight update as a ratio to BP's, one panel a task: median and interquartile range."""
+    return _panels(tasks, _cost_panel, height=1.8)
+
+
+def _panels(tasks, draw, height=2.7):
+    columns = min(2, len(tasks))
+    rows = math.ceil(len(tasks) / columns)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4.4 * columns, height * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).flat
+        for panel, task in zip(axes, tasks, strict=False):
+            draw(panel, task)
+            panel.set_title(task.name)
+        for empty in list(axes)[len(tasks) :]:
+            empty.set_visible(False)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return text.getvalue()
+
+
+def _divergence_panel(panel, task):
+    rules = {rule: records for rule, records in _by_rule(task.train).items() if rule != REFERENCE}
+    series = {rule: _trajectories(records) for rule, records in rules.items()}
+    finite = np.concatenate([values[np.isfinite(values)] for values in series.values()])
+    positive = finite[finite > 0]
+    threshold = 10.0 ** math.floor(math.log10(positive.min())) if positive.size else 1.0
+    for rule, values in series.items():
+        updates, low, middle, high = _binned(values)
+        colour = COLOURS.get(rule, OTHER)
+        label = f"{rules[rule][0]['label']}: exactly 0" if not values.any() else rules[rule][0]["label"]
+        panel.fill_between(updates, low, high, color=colour, alpha=0.25, linewidth=0)
+        # The line of zeros lies on the axis itself, where half of it would be cut off.
+        panel.plot(updates, middle, color=colour, linewidth=1.6, label=label, clip_on=False)
+    panel.set_yscale("symlog", linthresh=threshold, linscale=0.5)
+    top = 10.0 ** math.ceil(math.log10(positive.max())) if positive.size else 1.0
+    panel.set_ylim(0, top)
+    panel.set_yticks([0, *_decades(threshold, top)])
+    panel.minorticks_off()
+    panel.set_xlim(left=0)
+    panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    panel.set_xlabel("weight update")
+    panel.set_ylabel("relative L2 distance from BP")
+    panel.legend(loc="lower right", bbox_to_anchor=(1, 0.06))
+
+
+def _decades(low, high):
+    first, last = round(math.log10(low)), round(math.log10(high))
+    step = max(1, math.ceil((last - first) / 4))
+    return [10.0**exponent for exponent in range(last, first - 1, -step)]
+
+
+def _trajectories(records):
+    """The relative L2 distances as an array, seeds × updates; what was not finite is infinite."""
+    rows = [[math.inf if v is None else v for v in r["metrics"]["divergence"]["relative_l2"]] for r in records]
+    shortest = min(len(row) for row in rows)
+    return np.array([row[:shortest] for row in rows])
+
+
+def _binned(values):
+    """Return the last update of every bin, and over its updates and the seeds: minimum, median, maximum."""
+    bins = np.array_split(values, min(values.shape[1], MOST_POINTS), axis=1)
+    last = np.cumsum([each.shape[1] for each in bins])
+    return last, *(np.array([summary(each) for each in bins]) for summary in (np.min, np.median, np.max))
+
+
+def _accuracy_panel(panel, task):
+    for rule, records in _by_rule(task.train).items():
+        values = np.array([[100 * epoch["test_accuracy"] for epoch in r["metrics"]["epochs"]] for r in records])
+        epochs = np.arange(1, values.shape[1] + 1)
+        colour = COLOURS.get(rule, OTHER)
+        # BP and Z-IL coincide: one is broad, the other dashed, so that both are seen.
+        width, dashes = {"bp": (4.5, "-"), "zil": (1.6, "--")}.get(rule, (1.6, "-"))
+        panel.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
+        label = records[0]["label"]
+        panel.plot(epochs, values.mean(0), color=colour, linewidth=width, linestyle=dashes, label=label)
+    panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    panel.set_xlabel("epoch")
+    panel.set_ylabel("test accuracy, %")
+    panel.legend(loc="lower right")
+
+
+def _cost_panel(panel, task):
+    rules = {rule: records[0] for rule, records in _by_rule(task.cost).items() if rule != REFERENCE}
+    for place, (rule, record) in enumerate(rules.items()):
+        ratio = record["metrics"]["ratio"]
+        spread = [[ratio["median"] - ratio["q1"]], [ratio["q3"] - ratio["median"]]]
+        panel.barh(place, ratio["median"], height=0.6, color=COLOURS.get(rule, OTHER))
+        panel.errorbar(ratio["median"], place, xerr=spread, color=INK, linewidth=1, capsize=3)
+        panel.annotate(f"{ratio['median']:.3g}×", (ratio["q3"], place), (6, 0), textcoords="offset points", va="center")
+    panel.axvline(1, color=INK, linewidth=1, linestyle=":")
+    panel.set_yticks(range(len(rules)), [record["label"] for record in rules.values()])
+    panel.invert_yaxis()
+    panel.grid(axis="y", visible=False)
+    panel.margins(x=0.15)
+    panel.set_xlim(left=0)
+    panel.set_xlabel("time per weight update, ratio to BP (dotted: BP)")
+
+
+def _by_rule(source):
+    records = {}
+    for record in source.records:
+        records.setdefault(record["rule"], []).append(record)
+    return {rule: records[rule] for rule in ordered(records)}

@@ -1,0 +1,121 @@
+"""The regression gate: the report's figures against what is expected of them.
+
+Exact figures are held to exact bounds, statistical ones to intervals, timings to generous ratios.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pcbench.errors import InvalidParameters
+
+PASS, FAIL, NOT_COMPARABLE = "pass", "fail", "not comparable"
+SECTIONS = ("exactness", "weights", "accuracy", "cost", "zoo")
+BOUNDS = ("min", "max", "equals")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One figure held against one expectation.
+
+    Attributes:
+        verdict: pass, fail, or not comparable: the profile does not measure it, or ``not_comparable`` lists the section.
+        what: which figure, as a path into metrics.json.
+        measured: its value.
+        expected: the bound, for people.
+    """
+
+    verdict: str
+    what: str
+    measured: object
+    expected: str
+
+
+def load_expectations(path):
+    """Read the expectations.
+
+    Raises:
+        InvalidParameters: the file is missing, no YAML, or has a section or a bound that does not exist.
+    """
+    try:
+        expectations = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidParameters(f"cannot read {str(path)!r}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise InvalidParameters(f"{str(path)!r} is not valid YAML: {error}") from error
+    if not isinstance(expectations, dict):
+        raise InvalidParameters(f"{str(path)!r} is empty")
+    for section, figures in expectations.items():
+        if section == "not_comparable":
+            continue
+        if section not in SECTIONS:
+            raise InvalidParameters(f"{str(path)!r}: unknown section {section!r}; there are {', '.join(SECTIONS)}")
+        for figure, bounds in figures.items():
+            if not isinstance(bounds, dict) or not bounds or set(bounds) - set(BOUNDS):
+                raise InvalidParameters(f"{str(path)!r}: {section}.{figure}: a bound is one of {', '.join(BOUNDS)}")
+    return expectations
+
+
+def check(metrics, expectations):
+    """Hold every expectation against the metrics.
+
+    A figure is named ``task.rule.key``, or ``task.rule.dtype.key`` for exactness, or ``model.key`` for the zoo; the task
+    ``*`` stands for every task of the profile. A figure that is missing for a task that was measured is a failure: a
+    check that cannot fail is none.
+
+    Returns:
+        ``[Finding]``, one for each figure and bound.
+    """
+    findings = []
+    skipped = expectations.get("not_comparable", {}).get(metrics["profile"], [])
+    for section in SECTIONS:
+        figures = expectations.get(section, {})
+        measured = (
+            metrics["zoo"]
+            if section == "zoo"
+            else {name: task.get(section, {}) for name, task in metrics["tasks"].items()}
+        )
+        for figure, bounds in figures.items():
+            task, _, key = figure.partition(".")
+            tasks = list(measured) if task == "*" else [task]
+            if section in skipped or not set(tasks) & set(measured):
+                findings.append(Finding(NOT_COMPARABLE, f"{section}.{figure}", "not of this profile", _text(bounds)))
+                continue
+            for name in tasks:
+                findings.append(_hold(f"{section}.{name}.{key}", _look_up(measured[name], key), bounds))
+    return findings
+
+
+_MISSING = object()
+
+
+def _look_up(found, key):
+    # Rules have names with dots (sigma-0.01), so the longest key that exists is taken first.
+    if not key:
+        return found
+    parts = key.split(".")
+    for end in range(len(parts), 0, -1):
+        head = ".".join(parts[:end])
+        if isinstance(found, dict) and head in found:
+            return _look_up(found[head], ".".join(parts[end:]))
+    return _MISSING
+
+
+def _hold(what, value, bounds):
+    if value is _MISSING:
+        return Finding(FAIL, what, "missing", _text(bounds))
+    if value is None:  # not finite: beyond every upper bound, within every lower one
+        met = "min" in bounds and len(bounds) == 1
+        return Finding(PASS if met else FAIL, what, "not finite", _text(bounds))
+    met = (
+        ("equals" not in bounds or (value == bounds["equals"] and type(value) is type(bounds["equals"])))
+        and ("min" not in bounds or value >= bounds["min"])
+        and ("max" not in bounds or value <= bounds["max"])
+    )
+    return Finding(PASS if met else FAIL, what, value, _text(bounds))
+
+
+def _text(bounds):
+    signs = {"min": "≥", "max": "≤", "equals": "="}
+    return ", ".join(f"{signs[kind]} {bound}" for kind, bound in bounds.items())

@@ -1,0 +1,114 @@
+"""The figures of the report in one JSON value: results summarised over seeds, and nothing measured."""
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from pcbench.report.results import REFERENCE, SCHEMA, ordered
+
+LEVEL = 0.95
+
+
+def summarise(tasks, profile):
+    """Return the content of ``metrics.json``, the verdicts on the claims excepted.
+
+    Args:
+        tasks: list of `pcbench.report.results.Task`.
+        profile: the profile's name.
+
+    Returns:
+        ``{"schema", "profile", "tasks": {task: {"family", "exactness", "cost", "accuracy", "weights"}}}``. None
+        stands for a divergence that is not a finite number, and for an interval that the seeds do not give.
+    """
+    return {"schema": SCHEMA, "profile": profile, "tasks": {task.name: _summary(task) for task in tasks}}
+
+
+def _summary(task):
+    return {
+        "family": task.family,
+        "exactness": {
+            rule: {dtype: _exactness(of_dtype) for dtype, of_dtype in sorted(_grouped(of_rule, "dtype").items())}
+            for rule, of_rule in _by_rule(task.exactness).items()
+        },
+        "cost": {rule: _cost(records[0]["metrics"]) for rule, records in _by_rule(task.cost).items()},
+        "accuracy": {rule: _accuracy(records) for rule, records in _by_rule(task.train).items()},
+        "weights": {
+            rule: _weights(records, _by_rule(task.train)[REFERENCE])
+            for rule, records in _by_rule(task.train).items()
+            if rule != REFERENCE
+        },
+    }
+
+
+def _by_rule(source):
+    records = _grouped(source.records, "rule")
+    return {rule: records[rule] for rule in ordered(records)}
+
+
+def _grouped(records, key):
+    groups = {}
+    for record in records:
+        groups.setdefault(record[key], []).append(record)
+    return groups
+
+
+def worst(values):
+    """The largest value; None, which is not finite, exceeds them all."""
+    values = list(values)
+    return None if None in values else max(values)
+
+
+def _exactness(records):
+    metrics = [record["metrics"] for record in records]
+    same = [entry["bitwise_equal"] for entry in metrics]
+    return {
+        **{key: worst(entry[key] for entry in metrics) for key in ("l2", "relative_l2", "max_ulp")},
+        "bitwise_equal": all(same),
+        "seeds": len(same),
+        "seeds_equal": sum(same),
+    }
+
+
+def _cost(metrics):
+    return {
+        "seconds_median": metrics["seconds"]["median"],
+        **{f"ratio_{key}": metrics["ratio"][key] for key in ("median", "q1", "q3")},
+        "peak_bytes": metrics["peak_bytes"],
+        "peak_ratio": metrics["peak_ratio"],
+    }
+
+
+def _accuracy(records):
+    values = [record["metrics"]["test_accuracy"] for record in records]
+    low, high = interval(values)
+    return {
+        "mean": float(np.mean(values)),
+        "low": low,
+        "high": high,
+        "seeds": len(values),
+        "majority": records[0]["metrics"]["majority_accuracy"],
+    }
+
+
+def interval(values):
+    """Return the bootstrapped percentile interval (95 %) of the mean, or (None, None) where there is nothing to draw.
+
+    One value, or values that are all equal, give no interval: a resample of them says nothing about their spread.
+    """
+    if len(set(values)) < 2:
+        return None, None
+    rng = np.random.default_rng(0)
+    found = bootstrap((values,), np.mean, confidence_level=LEVEL, method="percentile", rng=rng).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _weights(records, references):
+    """Distances of a rule's weights from BP's. ``bitwise_equal``: the final weights of every seed have BP's SHA-256."""
+    expected = {record["seed"]: record["metrics"]["weights_sha256"] for record in references}
+    ulps = [ulp for record in records for ulp in record["metrics"]["divergence"]["max_ulp"]]
+    return {
+        "updates": len(ulps),
+        "updates_equal": sum(ulp == 0 for ulp in ulps),
+        "max_ulp": worst(ulps),
+        "bitwise_equal": all(record["metrics"]["weights_sha256"] == expected[record["seed"]] for record in records),
+        "final_l2": worst(record["metrics"]["divergence"]["l2"][-1] for record in records),
+    }

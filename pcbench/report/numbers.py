@@ -1,0 +1,58 @@
+"""How figures are written: as many digits as they carry, and words where a digit would mislead."""
+
+MISSING = "–"
+NOT_FINITE = "not finite"
+BIT_IDENTICAL = "bit-identical"
+_NARROW_SPACE = "\u202f"
+
+
+def scientific(value):
+    """Write a divergence to two digits: ``0``, ``0.27``, ``15``, ``1.2e-13``; None is ``not finite``."""
+    if value is None:
+        return NOT_FINITE
+    if value == 0 or 100 <= value < 10**4:
+        return f"{value:.0f}"
+    mantissa, _, exponent = f"{value:#.2g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa.rstrip(".")
+
+
+def count(value):
+    """Write a whole number in groups of three digits: ``22 500``; None is ``not finite``."""
+    return NOT_FINITE if value is None else f"{value:,}".replace(",", _NARROW_SPACE)
+
+
+def ulps(value):
+    """Write a distance in units in the last place: exactly while that can be read, else to two digits."""
+    return count(value) if value is None or value < 10**6 else scientific(float(value))
+
+
+def ratio(value):
+    """Write a ratio to BP with three digits: ``1.93``, ``12.4``, ``130``."""
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+
+
+def percent(value):
+    """Write a fraction as a percentage, without its sign: ``97.4``."""
+    return f"{100 * value:.1f}"
+
+
+def milliseconds(seconds):
+    """Write seconds as milliseconds with three digits."""
+    return ratio(1000 * seconds)
+
+
+def kibibytes(size):
+    """Write bytes as whole kibibytes."""
+    return count(round(size / 2**10))
+
+
+def span(values, write):
+    """Write the range of ``values`` (None exceeds all): ``1.9–3.1``, or one figure if they agree as written."""
+    known = [value for value in values if value is not None]
+    ends = [write(min(known)), write(max(known))] if known else []
+    ends += [NOT_FINITE] if len(known) < len(values) else []
+    first, last = ends[0], ends[-1]
+    if first == last:
+        return first
+    # A dash between exponents, or words, would read as a minus sign.
+    return f"{first}–{last}" if (first + last).replace(".", "").isdecimal() else f"{first} to {last}"
