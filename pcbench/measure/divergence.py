@@ -81,7 +81,12 @@ def weight_update(model, rule, inputs, targets, loss_fn):
     Args:
         model, inputs, targets, loss_fn: see `divergence`.
         rule: maps the copied model to a `pcbench.rules.Rule`.
+
+    Raises:
+        InvalidParameters: the model has no parameter that requires a gradient.
     """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InvalidParameters(f"{type(model).__name__} has no parameters to learn, so there is nothing to compare")
     model = copy.deepcopy(model)
     model.zero_grad(set_to_none=True)
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
@@ -113,8 +118,6 @@ def divergence(model, inputs, targets, loss_fn, rule="zil", **options):
     model = convert(model)
     reference = weight_update(model, Backprop, inputs, targets, loss_fn)
     actual = weight_update(model, lambda m: by_name(rule, m, **options), inputs, targets, loss_fn)
-    if not reference.gradients:
-        raise InvalidParameters(f"{type(model).__name__} has no parameters, so there is nothing to compare")
     return compare(actual.gradients, reference.gradients)
 
 

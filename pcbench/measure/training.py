@@ -36,8 +36,14 @@ class _Learner:
     def model(self):
         return self.rule.model
 
+    @property
+    def noise(self):
+        """Where the rule draws its noise from; None if it draws none."""
+        return getattr(self.rule, "generator", None)
+
     def state(self):
         return {
+            "noise": self.noise and self.noise.get_state(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "record": json.dumps([self.epochs, self.divergence]),
@@ -46,6 +52,8 @@ class _Learner:
     def restore(self, state):
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.noise:
+            self.noise.set_state(state["noise"])
         self.epochs, self.divergence = json.loads(state["record"])
 
 
@@ -157,7 +165,9 @@ def _restore(checkpoint, learners):
         for name, learner in learners.items():
             learner.restore(states[name])
     except Exception as error:
+        # PyTorch's own message would advise to load it unsafely.
         raise ResultError(
-            f"checkpoint {str(checkpoint)!r} cannot be read ({error}); delete it and run again"
+            f"checkpoint {str(checkpoint)!r} cannot be read, or is of other models ({type(error).__name__}); "
+            "delete it and run again"
         ) from error
     return len(next(iter(learners.values())).epochs)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pcbench.report import numbers
 from pcbench.report.results import REFERENCE, ordered
 
 INK, GRID, PAPER = "#24292f", "#8c959f", "#ffffff"
@@ -65,11 +66,11 @@ def _panels(tasks, draw, height=2.7):
     rows = math.ceil(len(tasks) / columns)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.4 * columns, height * rows), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).flat
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel, task in zip(axes, tasks, strict=False):
             draw(panel, task)
             panel.set_title(task.name)
-        for empty in list(axes)[len(tasks) :]:
+        for empty in axes[len(tasks) :]:
             empty.set_visible(False)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
@@ -79,7 +80,7 @@ def _panels(tasks, draw, height=2.7):
 def _divergence_panel(panel, task):
     rules = {rule: records for rule, records in _by_rule(task.train).items() if rule != REFERENCE}
     series = {rule: _trajectories(records) for rule, records in rules.items()}
-    finite = np.concatenate([values[np.isfinite(values)] for values in series.values()])
+    finite = np.concatenate([[], *(values[np.isfinite(values)] for values in series.values())])
     positive = finite[finite > 0]
     threshold = 10.0 ** math.floor(math.log10(positive.min())) if positive.size else 1.0
     for rule, values in series.items():
@@ -87,18 +88,18 @@ def _divergence_panel(panel, task):
         colour = COLOURS.get(rule, OTHER)
         label = f"{rules[rule][0]['label']}: exactly 0" if not values.any() else rules[rule][0]["label"]
         panel.fill_between(updates, low, high, color=colour, alpha=0.25, linewidth=0)
-        # The line of zeros lies on the axis itself, where half of it would be cut off.
-        panel.plot(updates, middle, color=colour, linewidth=1.6, label=label, clip_on=False)
+        panel.plot(updates, middle, color=colour, linewidth=1.6, label=label)
     panel.set_yscale("symlog", linthresh=threshold, linscale=0.5)
     top = 10.0 ** math.ceil(math.log10(positive.max())) if positive.size else 1.0
-    panel.set_ylim(0, top)
+    panel.set_ylim(-threshold / 3, top)  # so that a line at zero stands clear of the axis
     panel.set_yticks([0, *_decades(threshold, top)])
     panel.minorticks_off()
     panel.set_xlim(left=0)
     panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     panel.set_xlabel("weight update")
     panel.set_ylabel("relative L2 distance from BP")
-    panel.legend(loc="lower right", bbox_to_anchor=(1, 0.06))
+    if series:
+        panel.legend(loc="lower right", bbox_to_anchor=(1, 0.1))
 
 
 def _decades(low, high):
@@ -109,9 +110,8 @@ def _decades(low, high):
 
 def _trajectories(records):
     """The relative L2 distances as an array, seeds × updates; what was not finite is infinite."""
-    rows = [[math.inf if v is None else v for v in r["metrics"]["divergence"]["relative_l2"]] for r in records]
-    shortest = min(len(row) for row in rows)
-    return np.array([row[:shortest] for row in rows])
+    rows = (record["metrics"]["divergence"]["relative_l2"] for record in records)
+    return np.array([[math.inf if value is None else value for value in row] for row in rows])
 
 
 def _binned(values):
@@ -144,7 +144,8 @@ def _cost_panel(panel, task):
         spread = [[ratio["median"] - ratio["q1"]], [ratio["q3"] - ratio["median"]]]
         panel.barh(place, ratio["median"], height=0.6, color=COLOURS.get(rule, OTHER))
         panel.errorbar(ratio["median"], place, xerr=spread, color=INK, linewidth=1, capsize=3)
-        panel.annotate(f"{ratio['median']:.3g}×", (ratio["q3"], place), (6, 0), textcoords="offset points", va="center")
+        text = f"{numbers.ratio(ratio['median'])}×"
+        panel.annotate(text, (ratio["q3"], place), (6, 0), textcoords="offset points", va="center")
     panel.axvline(1, color=INK, linewidth=1, linestyle=":")
     panel.set_yticks(range(len(rules)), [record["label"] for record in rules.values()])
     panel.invert_yaxis()

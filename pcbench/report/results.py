@@ -136,11 +136,17 @@ def _source(stage, task, path):
         if not paths:
             raise ResultError(f"{str(path)!r} holds no seed-*.json; run `make repro`, which trains what is missing")
     files = tuple(_file(stage, task, each) for each in paths)
+    if stage == "train" and len({_length(record) for file in files for record in file["results"]}) > 1:
+        raise _foreign(path, "holds seeds or rules that were trained for different numbers of epochs or updates")
     sha256 = result_digest(path)
     provenance = read_json(sidecar(path)) if sidecar(path).exists() else None
     if provenance is not None and provenance.get("result_sha256", sha256) != sha256:
         provenance = None
     return Source(stage, task, path, files, sha256, provenance)
+
+
+def _length(record):
+    return len(record["metrics"]["epochs"]), record["metrics"]["updates"]
 
 
 def _file(stage, task, path):

@@ -131,9 +131,9 @@ def _exactness(tasks, metrics):
     seeds = {record["seeds"] for record in records}
     caption = (
         "Relative L2 distance of a rule's gradient from BP's in one weight update on the same weights, batch and dropout "
-        f"masks: ‖g − g_BP‖ / ‖g_BP‖, all parameters together. The worst of {_range(seeds)} seeds. Exact: the same bits "
-        "on the same processor and versions. Labels other than Z-IL's are Z-IL in state form with one condition broken, "
-        "or IL."
+        f"masks: ‖g − g_BP‖ / ‖g_BP‖, all parameters together. The worst of {_range(seeds)} seeds. The rows after "
+        "Z-IL's two break one of its conditions each, in state form; IL (γ = 0.1) is last. Exact: the same bits on the same "
+        "processor and versions."
     )
     title = "Divergence from backpropagation after one weight update"
     return Table("exactness", title, caption, ("dtype", "rule", *found), tuple(groups), tuple(records))

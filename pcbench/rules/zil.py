@@ -29,7 +29,7 @@ class ZIL(GraphRule):
         check_loss(loss)
         for i in reversed(range(graph.inputs, len(graph.vertices))):
             _visit(graph.vertices[i], values, predictions, i, arrived)
-        accumulate({p: arrived[p] for p in self.model.parameters() if p in arrived})
+        accumulate({p: gradient for p, gradient in arrived.items() if isinstance(p, torch.nn.Parameter)})
         return loss
 
 

@@ -1,0 +1,192 @@
+"""The report's page: one self-contained HTML file that opens offline."""
+
+import re
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pcbench.report import figures, numbers
+from pcbench.report.claims import CLAIMS, NOT_TESTED, REFUTED, REPRODUCED
+from pcbench.report.results import REFERENCE
+
+NOT_RECORDED = "not recorded"
+
+# The page's style sheet gives the colours another value in the dark; the files on disk keep theirs.
+_COLOURS = {
+    figures.INK: "currentColor",
+    figures.PAPER: "none",
+    **{colour: f"var(--{rule}, {colour})" for rule, colour in figures.COLOURS.items()},
+}
+_ENVIRONMENT = ("python", "torch", "torchvision", "numpy", "scikit-learn", "faker", "pcbench")
+
+
+def render(tasks, metrics, tables):
+    """Return the page as HTML.
+
+    Args:
+        tasks: list of `pcbench.report.results.Task`.
+        metrics: their summary, with the verdicts on the claims.
+        tables: what `pcbench.report.tables.build` made of both.
+    """
+    environment = Environment(
+        loader=PackageLoader("pcbench.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["figure"] = _figure_text
+    by_name = {table.name: table for table in tables}
+    rows, environments = _provenance(tasks)
+    anchors = {row["path"]: row["anchor"] for row in rows}
+    return environment.get_template("page.html.j2").render(
+        profile=metrics["profile"],
+        answer=answer(metrics),
+        facts=_facts(metrics),
+        tasks=[task.name for task in tasks],
+        measured=[(by_name["exactness"], "exactness"), (by_name["cost"], "cost"), (by_name["accuracy"], "train")],
+        claims=[(claim, metrics["claims"][claim.id]) for claim in CLAIMS],
+        claims_caption=by_name["claims"].caption,
+        drawings=_drawings(tasks),
+        provenance=rows,
+        environments=environments,
+        anchors=anchors,
+        bit_identical=numbers.BIT_IDENTICAL,
+        tones={REPRODUCED: "good", REFUTED: "bad", NOT_TESTED: "quiet"},
+        css=environment.loader.get_source(environment, "page.css")[0],
+    )
+
+
+def answer(metrics):
+    """Return the page's answer to its question, one sentence computed from the metrics, with a word before it."""
+    gradients = [cell for task in metrics["tasks"].values() for cell in task["exactness"].get("zil", {}).values()]
+    weights = [task["weights"]["zil"] for task in metrics["tasks"].values() if "zil" in task["weights"]]
+    if not gradients or not weights:
+        return "Not tested.", "These results hold no figures of Z-IL."
+    compared, equal = (sum(cell[key] for cell in gradients) for key in ("seeds", "seeds_equal"))
+    updates, followed = (sum(cell[key] for cell in weights) for key in ("updates", "updates_equal"))
+    same = equal == compared and followed == updates and all(cell["bitwise_equal"] for cell in weights)
+    return (
+        "Yes, bit for bit." if same else "Not bit for bit.",
+        f"Z-IL’s gradients were bit-identical to backpropagation’s in {numbers.count(equal)} of "
+        f"{numbers.count(compared)} comparisons, and so were its weights after {numbers.count(followed)} of "
+        f"{numbers.count(updates)} updates of training.",
+    )
+
+
+def _facts(metrics):
+    """What to remember: pairs of a figure and what it is, each of one kind: exact, statistical, timing, verdicts."""
+    tasks = metrics["tasks"].values()
+    facts = []
+    weights = [task["weights"]["zil"]["max_ulp"] for task in tasks if "zil" in task["weights"]]
+    if weights:
+        text = f"{numbers.span(weights, numbers.ulps)} ULP"
+        facts.append(("exact", text, "largest distance of Z-IL’s weights from BP’s at any update, task and seed"))
+    gaps = [
+        100 * (task["accuracy"]["il"]["mean"] - task["accuracy"][REFERENCE]["mean"])
+        for task in tasks
+        if "il" in task["accuracy"]
+    ]
+    if gaps:
+        low, high = (f"{gap:+.1f}".replace("-", "−") for gap in (min(gaps), max(gaps)))
+        text = low if low == high else f"{low} to {high}"
+        facts.append(("statistical", text, "points of test accuracy by which IL, which is not exact, differs from BP"))
+    times = {
+        rule: [task["cost"][rule]["ratio_median"] for task in tasks if rule in task["cost"]]
+        for rule in ("zil", "il-20")
+    }
+    if all(times.values()):
+        zil, il = (numbers.span(values, numbers.ratio) for values in times.values())
+        facts.append(("timing", f"{zil} ×", f"BP’s time per weight update for Z-IL; {il} × for IL with T = 20"))
+    verdicts = [entry["verdict"] for entry in metrics["claims"].values()]
+    counts = ((verdict, verdicts.count(verdict)) for verdict in (REFUTED, NOT_TESTED))
+    rest = ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
+    text = f"{verdicts.count(REPRODUCED)} of {len(verdicts)}"
+    facts.append(("verdicts", text, f"claims reproduced{'; ' + rest if rest else ''}"))
+    return facts
+
+
+def _figure_text(value):
+    """A record's figure to four digits: the CSV files have them all."""
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def _drawings(tasks):
+    """Every figure with a title and a caption, as one inline SVG for each task: they flow with the page's width."""
+    seeds = sorted({len(task.train.files) for task in tasks})
+    sample = f"{'–'.join(map(str, (seeds[0], seeds[-1])[: len(seeds)]))} {'seed' if seeds == [1] else 'seeds'}"
+    return [
+        {
+            "title": title,
+            "caption": caption,
+            "panels": [
+                _inline(draw([task]), f"{draw.__name__}-{task.name}", f"{title}: {task.name}") for task in tasks
+            ],
+        }
+        for draw, title, caption in (
+            (
+                figures.divergence,
+                "Distance of the weights from BP’s at every update of training",
+                f"Median (line) and range (band) over {sample}. The axis is logarithmic down to the least positive "
+                "distance and reaches zero, so that zero is seen as zero. Exact.",
+            ),
+            (
+                figures.accuracy,
+                "Test accuracy by epoch",
+                f"Mean (line) and range (band) over {sample}. Where Z-IL’s dashes lie on BP’s grey line, the two "
+                "agree. Statistical.",
+            ),
+            (
+                figures.cost,
+                "Time per weight update",
+                "Median ratio to BP, with its interquartile range over interleaved rounds. Timings.",
+            ),
+        )
+    ]
+
+
+def _inline(svg, name, label):
+    """Make a figure's SVG part of a page: colours that follow the scheme, and identifiers of its own."""
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    svg = re.sub("|".join(_COLOURS), lambda match: _COLOURS[match[0]], svg)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def _provenance(tasks):
+    """One row for every result, and the environments that they were made in, each listed once."""
+    environments, rows = [], []
+    for task in tasks:
+        for source in task.sources:
+            record = source.provenance
+            row = {
+                "path": source.path.as_posix(),
+                "anchor": f"source-{source.stage}-{source.task}",
+                "sha256": source.sha256,
+                "recorded": record is not None,
+            }
+            if record is not None:
+                environment = _environment(record)
+                if environment not in environments:
+                    environments.append(environment)
+                dirty = {True: " with uncommitted changes", False: ""}.get(record.get("dirty"), "")
+                row |= {
+                    "commit": (record.get("git_commit") or NOT_RECORDED)[:12] + dirty,
+                    "parameters": record.get("parameters_sha256") or NOT_RECORDED,
+                    "data": record.get("data_sha256") or NOT_RECORDED,
+                    "environment": environments.index(environment) + 1,
+                }
+            rows.append(row)
+    return rows, environments
+
+
+def _environment(record):
+    versions = record.get("versions", {})
+    return {
+        **{name: versions.get(name) or NOT_RECORDED for name in _ENVIRONMENT},
+        "processor": record.get("cpu") or NOT_RECORDED,
+        "instruction set": record.get("cpu_capability") or NOT_RECORDED,
+        "GPU": record.get("gpu") or "none",
+        "threads": record.get("threads", NOT_RECORDED),
+        "platform": record.get("platform") or NOT_RECORDED,
+    }
