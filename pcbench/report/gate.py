@@ -72,7 +72,7 @@ def check(metrics, expectations):
     for section in SECTIONS:
         figures = expectations.get(section, {})
         measured = (
-            metrics["zoo"]
+            metrics.get("zoo", {})
             if section == "zoo"
             else {name: task.get(section, {}) for name, task in metrics["tasks"].items()}
         )

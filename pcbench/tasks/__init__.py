@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from pcbench.errors import InvalidParameters
-from pcbench.tasks.models import CNN, MLP, CharacterRNN, RowRNN
+from pcbench.tasks.models import CNN, MLP, CharacterRNN, GatedCharacterRNN, RowRNN, RowTransformer
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Task:
 
     Attributes:
         name: as in params.yaml and on the command line.
-        family: ``"mlp"``, ``"cnn"`` or ``"rnn"``: the kind of network that the claims are about.
+        family: ``"mlp"``, ``"cnn"``, ``"rnn"`` or ``"transformer"``: the kind of network that the claims are about.
         data: the data set's name, see `pcbench.data`.
         model: maps the data set and the model's numbers from params.yaml to a new module, initialised from torch's
             global generator.
@@ -45,13 +45,25 @@ def _character_rnn(data, **numbers):
     return CharacterRNN(len(data.vocabulary), len(data.classes), **numbers)
 
 
+def _gated_rnn(data, **numbers):
+    return GatedCharacterRNN(len(data.vocabulary), len(data.classes), **numbers)
+
+
+def _row_transformer(data, **numbers):
+    tokens, features = data.train.inputs.shape[-2:]
+    return RowTransformer(tokens, features, len(data.classes), **numbers)
+
+
 TASKS = {
     task.name: task
     for task in (
         Task("digits-mlp", "mlp", "digits", _mlp),
         Task("digits-cnn", "cnn", "digits", _cnn),
         Task("digits-rnn", "rnn", "digits", _row_rnn),
+        Task("digits-transformer", "transformer", "digits", _row_transformer),
         Task("surnames-rnn", "rnn", "surnames", _character_rnn),
+        Task("surnames-lstm", "rnn", "surnames", _gated_rnn),
+        Task("surnames-gru", "rnn", "surnames", _gated_rnn),
         Task("fashion-mlp", "mlp", "fashion-mnist", _mlp),
         Task("fashion-cnn", "cnn", "fashion-mnist", _cnn),
         Task("fashion-rnn", "rnn", "fashion-mnist", _row_rnn),

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+import pcbench.nn
+
 
 class MLP(nn.Module):
     """Fully connected network with one hidden layer.
@@ -86,3 +88,39 @@ class CharacterRNN(nn.Module):
         for character in embedded.unbind(1):
             state = self.cell(character, state)
         return self.readout(state)
+
+
+class GatedCharacterRNN(nn.Module):
+    """Many-to-one LSTM or GRU that reads a word character by character; input and output as `CharacterRNN`."""
+
+    def __init__(self, characters, classes, kind, steps, embedding, hidden):
+        super().__init__()
+        self.steps = steps
+        self.embedding = nn.Embedding(characters, embedding, padding_idx=0)
+        self.recurrent = getattr(pcbench.nn, kind)(embedding, hidden, batch_first=True)
+        self.readout = nn.Linear(hidden, classes)
+
+    def forward(self, words):
+        """Return the logits."""
+        states, _ = self.recurrent(self.embedding(words[:, -self.steps :]))
+        return self.readout(states[:, -1])
+
+
+class RowTransformer(nn.Module):
+    """Transformer encoder whose tokens are an image's rows.
+
+    Maps images ``(batch, 1, tokens, features)`` to logits ``(batch, classes)``: the mean over tokens is read out.
+    """
+
+    def __init__(self, tokens, features, classes, width, heads, layers, dropout):
+        super().__init__()
+        self.embedding = nn.Linear(features, width)
+        self.position = nn.Parameter(torch.randn(tokens, width) / width**0.5)
+        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers)
+        self.readout = nn.Linear(width, classes)
+
+    def forward(self, images):
+        """Return the logits."""
+        tokens = self.embedding(images.squeeze(1)) + self.position
+        return self.readout(self.encoder(tokens).mean(dim=1))
