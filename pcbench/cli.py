@@ -10,10 +10,10 @@ from rich.table import Column, Table
 
 from pcbench import data, params, report, stages
 from pcbench.errors import PCBenchError
-from pcbench.files import read_json
+from pcbench.files import read_json, write_text
 from pcbench.measure.verify import ABLATIONS, call_factory, load_factory
 from pcbench.measure.verify import verify as run_verify
-from pcbench.report import gate, reproduction
+from pcbench.report import drawing, gate, reproduction
 from pcbench.tasks import TASKS
 
 app = typer.Typer(
@@ -106,6 +106,24 @@ def zoo(
     parameters = params.load(params_file)
     params.profile(parameters, profile)
     console.print(f"wrote {stages.zoo(model, profile, parameters)}")
+
+
+@app.command()
+def graph(
+    task: TaskName,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="an SVG file to draw it into")] = None,
+    levelled: Annotated[bool, typer.Option(help="pad edges that skip levels with identity vertices")] = True,
+    params_file: ParamsFile = Path("params.yaml"),
+    datasets: Datasets = Path("datasets"),
+):
+    """Show a task's network as a graph of local functions, level by level; with -o, draw it."""
+    found = stages.graph(task, params.load(params_file), datasets)
+    found = found.levelled() if levelled else found
+    if output is None:
+        console.print(str(found), soft_wrap=True, highlight=False, markup=False)
+    else:
+        write_text(output, drawing.draw(found, task))
+        console.print(f"wrote {output}")
 
 
 @app.command(name="report")

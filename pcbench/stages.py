@@ -14,9 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pcbench import data, params
 from pcbench.files import read_json, write_json
+from pcbench.graph import Graph
 from pcbench.measure import cost as cost_measure
 from pcbench.measure import exactness as exactness_measure
 from pcbench.measure import zoo as zoo_measure
+from pcbench.measure._setup import first_batch, initial_model
 from pcbench.measure.training import train as train_one_seed
 from pcbench.provenance import digest, source_digest, write_sidecar
 
@@ -109,6 +111,14 @@ def zoo(model, profile, parameters):
     write_json(path, result)
     write_sidecar(path, {"zoo": settings}, data_sha256=None)
     return path
+
+
+def graph(task, parameters, datasets):
+    """The `pcbench.graph.Graph` of a task's network, on the first batch that its first seed sees."""
+    task, numbers = params.task(parameters, task)
+    dataset = data.load(task.data, datasets)
+    inputs, _ = first_batch(dataset.train, numbers["batch_size"], seed=0)
+    return Graph.from_module(initial_model(task, numbers, dataset, seed=0), inputs)
 
 
 def reproducible():

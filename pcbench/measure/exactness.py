@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import torch
 
+from pcbench.graph import Graph
 from pcbench.measure._setup import finite_or_none, first_batch, initial_model, make_rule
 from pcbench.measure.divergence import compare, weight_update
 from pcbench.provenance import global_stream
@@ -24,6 +25,7 @@ def exactness(task, numbers, data, settings, advance=lambda: None):
         The result as a JSON value; a metric that is not a finite number is None.
     """
     results = []
+    identities = None
     for dtype in settings["dtypes"]:
         for seed in settings["seeds"]:
             inputs, targets = first_batch(data.train, numbers["batch_size"], seed)
@@ -34,6 +36,7 @@ def exactness(task, numbers, data, settings, advance=lambda: None):
                 with global_stream(seed, "dropout", 0):
                     return weight_update(model, rule, inputs, targets, task.loss).gradients
 
+            identities = _identities(model, inputs)
             reference = update(Backprop)
             for name, entry in settings["rules"].items():
                 actual = update(lambda copied, entry=entry, seed=seed: make_rule(entry, copied, seed))
@@ -41,7 +44,20 @@ def exactness(task, numbers, data, settings, advance=lambda: None):
                 record = {"rule": name, "label": entry["label"], "dtype": dtype, "seed": seed, "metrics": metrics}
                 results.append(record)
                 advance()
-    return {"schema": 1, "stage": "exactness", "task": task.name, "family": task.family, "results": results}
+    return {
+        "schema": 1,
+        "stage": "exactness",
+        "task": task.name,
+        "family": task.family,
+        "identities": identities,
+        "results": results,
+    }
+
+
+def _identities(model, inputs):
+    """How many identity vertices levelling adds; with none, there is nothing that levelling could change."""
+    graph = Graph.from_module(model, inputs)
+    return len(graph.levelled().vertices) - len(graph.vertices)
 
 
 def comparisons(settings):

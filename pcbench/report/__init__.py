@@ -4,18 +4,18 @@ from pathlib import Path
 
 from pcbench.files import write_json, write_text
 from pcbench.report import claims, figures, metrics, page, tables
-from pcbench.report.results import read
+from pcbench.report.results import read, read_zoo
 
 
 def build(results, out, profile):
     """Write the report on one profile's results.
 
-    Writes ``index.html`` (one self-contained file), ``tables/{exactness,cost,accuracy,claims}.{md,tex,csv}``,
+    Writes ``index.html`` (one self-contained file), ``tables/{exactness,cost,accuracy,zoo,claims}.{md,tex,csv}``,
     ``figures/{divergence,accuracy,cost}.svg`` and ``metrics.json`` under ``out``. All of it is made before any of it is
     written, and each file replaces its predecessor in one step.
 
     Args:
-        results: ``results/<profile>``: what the stages exactness, cost and train wrote.
+        results: ``results/<profile>``: what the stages exactness, cost, train and zoo wrote.
         out: the folder of the report.
         profile: the profile's name.
 
@@ -27,11 +27,11 @@ def build(results, out, profile):
         ResultError: a result is missing, unreadable or of another form.
         PCBenchError: ``out`` cannot be written to.
     """
-    tasks = read(results)
-    summary = metrics.summarise(tasks, profile)
+    tasks, zoo = read(results), read_zoo(results)
+    summary = metrics.summarise(tasks, profile, zoo)
     summary["claims"] = claims.judge(summary)
-    built = tables.build(tasks, summary)
-    files = {"index.html": page.render(tasks, summary, built)}
+    built = tables.build(tasks, summary, zoo)
+    files = {"index.html": page.render(tasks, zoo, summary, built)}
     for table in built:
         for suffix, write in (("md", tables.markdown), ("tex", tables.latex), ("csv", tables.as_csv)):
             files[f"tables/{table.name}.{suffix}"] = write(table)

@@ -19,6 +19,7 @@ ROUNDING = 1e-10
 SIGNIFICANT = 1.5
 
 ABSTRACT = "Salvatori et al. 2021, abstract"
+SUCCESSOR = "Salvatori et al., AAAI 2022"
 CARD = "project card"
 
 
@@ -30,7 +31,7 @@ class Claim:
         id: its identifier.
         sentence: the claim, as worded.
         source: who says so.
-        stages: the stages whose results decide it: ``exactness``, ``cost``, ``train``.
+        stages: the stages whose results decide it: ``exactness``, ``cost``, ``train``, ``zoo``.
         test: maps the metrics (`pcbench.report.metrics.summarise`) to ``(verdict, evidence)``.
     """
 
@@ -81,6 +82,37 @@ def _exact(family, name, metrics):
         f"Bit-identical on {_listed(tasks)}: {seeds} of {seeds} first gradients (float32 and float64), "
         f"and the weights after {updates} of {updates} updates of training."
     )
+
+
+def _exact_on_all(metrics):
+    """Every task and every model of the zoo: the same bits as BP's."""
+    families = {entry["family"] for entry in metrics["tasks"].values()}
+    verdicts = [_exact(family, family, metrics) for family in sorted(families)]
+    zoo = metrics["zoo"]
+    unlike = [name for name, found in zoo.items() if not (found["bitwise_equal"] and found["buffers_equal"])]
+    if unlike:
+        verdicts.append((REFUTED, f"Z-IL differs from BP on {_listed(unlike)}."))
+    for kind in (REFUTED, NOT_TESTED):
+        evidence = [text for verdict, text in verdicts if verdict == kind]
+        if evidence:
+            return kind, " ".join(evidence)
+    if not zoo:
+        return NOT_TESTED, "This profile has no zoo of larger graphs."
+    branching = sum(entry["identities"] > 0 for entry in metrics["tasks"].values())
+    return REPRODUCED, (
+        f"Bit-identical on all {_plural(metrics['tasks'], 'task')}, {branching} of them with edges that skip levels, and on "
+        f"{len(zoo)} of {len(zoo)} classifiers of torchvision, unmodified. No finite number of graphs proves “any”."
+    )
+
+
+def _levelling_necessary(metrics):
+    """`_necessary`, on the tasks whose graphs have edges that skip levels: elsewhere there is nothing to level."""
+    tasks = {name: entry for name, entry in metrics["tasks"].items() if entry["identities"] > 0}
+    if not tasks:
+        return NOT_TESTED, "This profile has no task whose graph has edges that skip levels."
+    conditions = ("identity vertices", "zil-state"), ("none", "not-levelled")
+    verdict, found = _necessary(*conditions, {**metrics, "tasks": tasks})
+    return verdict, f"{found} Edges skip levels on {_listed(tasks)}."
 
 
 def _necessary(condition, instead, metrics):
@@ -223,6 +255,20 @@ CLAIMS = (
         ABSTRACT,
         ("exactness", "train"),
         partial(_exact, "rnn", "recurrent network"),
+    ),
+    Claim(
+        "exact-graph",
+        "Z-IL with levelling is equivalent to BP on any computational graph.",
+        SUCCESSOR,
+        ("exactness", "train", "zoo"),
+        _exact_on_all,
+    ),
+    Claim(
+        "necessity-levelling",
+        "Where edges skip levels, exactness needs identity vertices that delay them.",
+        SUCCESSOR,
+        ("exactness",),
+        _levelling_necessary,
     ),
     Claim(
         "necessity-layer-dependent",

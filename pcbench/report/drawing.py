@@ -3,12 +3,9 @@
 import io
 
 import matplotlib
+from matplotlib.figure import Figure
 
-matplotlib.use("svg")
-
-import matplotlib.pyplot as plt
-
-from pcbench.report.figures import _STYLE as SETTINGS
+from pcbench.report.figures import STYLE
 
 WIDTH, HEIGHT = 2.4, 0.62  # inches for each vertex
 
@@ -30,16 +27,24 @@ def draw(graph, title):
             members.setdefault(row, []).append(position)
     top, widest = max(members), max(map(len, members.values()))
     place = {
-        position: (WIDTH * (i - (len(at) - 1) / 2), HEIGHT * row) for row, at in members.items() for i, position in enumerate(at)
+        position: (WIDTH * (i - (len(at) - 1) / 2), HEIGHT * row)
+        for row, at in members.items()
+        for i, position in enumerate(at)
     }
-    with matplotlib.rc_context(SETTINGS):
-        figure, axis = plt.subplots(figsize=(WIDTH * widest + 1.2, HEIGHT * (top + 2)))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH * widest + 1.2, HEIGHT * (top + 2)))
+        axis = figure.subplots()
         for position, vertex in enumerate(graph.vertices):
             for parent in vertex.parents:
                 if position in place and parent in place:
                     # Edges that skip rows are bent, so that they do not run through the vertices between.
                     bend = 0.0 if rows[parent] - rows[position] == 1 else 0.25
-                    style = {"arrowstyle": "-|>", "color": "#777777", "connectionstyle": f"arc3,rad={bend}", "shrinkB": 8}
+                    style = {
+                        "arrowstyle": "-|>",
+                        "color": "#777777",
+                        "connectionstyle": f"arc3,rad={bend}",
+                        "shrinkB": 8,
+                    }
                     axis.annotate("", place[position], place[parent], arrowprops=style, zorder=1)
         for position, (x, y) in place.items():
             vertex = graph.vertices[position]
@@ -58,7 +63,6 @@ def draw(graph, title):
         axis.set_title(title)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
-        plt.close(figure)
     return text.getvalue()
 
 

@@ -17,7 +17,7 @@ COLOURS = {"bp": "#999999", "zil": "#0072b2", "il": "#d55e00", "il-L": "#e69f00"
 OTHER = "#009e73"
 MOST_POINTS = 300
 
-_STYLE = {
+STYLE = {
     "svg.hashsalt": "pcbench",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -64,7 +64,7 @@ def cost(tasks):
 def _panels(tasks, draw, height=2.7):
     columns = min(2, len(tasks))
     rows = math.ceil(len(tasks) / columns)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.4 * columns, height * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel, task in zip(axes, tasks, strict=False):

@@ -8,23 +8,31 @@ from pcbench.report.results import REFERENCE, SCHEMA, ordered
 LEVEL = 0.95
 
 
-def summarise(tasks, profile):
+def summarise(tasks, profile, zoo=()):
     """Return the content of ``metrics.json``, the verdicts on the claims excepted.
 
     Args:
         tasks: list of `pcbench.report.results.Task`.
         profile: the profile's name.
+        zoo: what `pcbench.report.results.read_zoo` returned.
 
     Returns:
-        ``{"schema", "profile", "tasks": {task: {"family", "exactness", "cost", "accuracy", "weights"}}}``. None
-        stands for a divergence that is not a finite number, and for an interval that the seeds do not give.
+        ``{"schema", "profile", "tasks": {task: {"family", "identities", "exactness", "cost", "accuracy", "weights"}},
+        "zoo": {model: {...}}}``. None stands for a divergence that is not a finite number, and for an interval that the
+        seeds do not give.
     """
-    return {"schema": SCHEMA, "profile": profile, "tasks": {task.name: _summary(task) for task in tasks}}
+    return {
+        "schema": SCHEMA,
+        "profile": profile,
+        "tasks": {task.name: _summary(task) for task in tasks},
+        "zoo": {source.task: next(source.records)["metrics"] for source in zoo},
+    }
 
 
 def _summary(task):
     return {
         "family": task.family,
+        "identities": task.exactness.files[0]["identities"],
         "exactness": {
             rule: {dtype: _exactness(of_dtype) for dtype, of_dtype in sorted(_grouped(of_rule, "dtype").items())}
             for rule, of_rule in _by_rule(task.exactness).items()

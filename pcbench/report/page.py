@@ -16,16 +16,19 @@ _COLOURS = {
     figures.PAPER: "none",
     **{colour: f"var(--{rule}, {colour})" for rule, colour in figures.COLOURS.items()},
 }
+# The tables of measured figures, in order, and the stage that each is made from.
+_STAGE_OF = {"exactness": "exactness", "cost": "cost", "accuracy": "train", "zoo": "zoo"}
 _ENVIRONMENT = ("python", "torch", "torchvision", "numpy", "scikit-learn", "faker", "pcbench")
 
 
-def render(tasks, metrics, tables):
+def render(tasks, zoo, metrics, tables):
     """Return the page as HTML.
 
     Args:
         tasks: list of `pcbench.report.results.Task`.
-        metrics: their summary, with the verdicts on the claims.
-        tables: what `pcbench.report.tables.build` made of both.
+        zoo: what `pcbench.report.results.read_zoo` returned.
+        metrics: the summary of both, with the verdicts on the claims.
+        tables: what `pcbench.report.tables.build` made of them.
     """
     environment = Environment(
         loader=PackageLoader("pcbench.report", "."),
@@ -37,14 +40,15 @@ def render(tasks, metrics, tables):
     )
     environment.filters["figure"] = _figure_text
     by_name = {table.name: table for table in tables}
-    rows, environments = _provenance(tasks)
+    rows, environments = _provenance([source for task in tasks for source in task.sources] + list(zoo))
     anchors = {row["path"]: row["anchor"] for row in rows}
     return environment.get_template("page.html.j2").render(
         profile=metrics["profile"],
         answer=answer(metrics),
         facts=_facts(metrics),
         tasks=[task.name for task in tasks],
-        measured=[(by_name["exactness"], "exactness"), (by_name["cost"], "cost"), (by_name["accuracy"], "train")],
+        measured=[(by_name[name], stage) for name, stage in _STAGE_OF.items() if name in by_name],
+        numbers_of={stage: f"Table {i}" for i, stage in enumerate(_STAGE_OF.values(), 1)},
         claims=[(claim, metrics["claims"][claim.id]) for claim in CLAIMS],
         claims_caption=by_name["claims"].caption,
         drawings=_drawings(tasks),
@@ -153,30 +157,29 @@ def _inline(svg, name, label):
     return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 
 
-def _provenance(tasks):
+def _provenance(sources):
     """One row for every result, and the environments that they were made in, each listed once."""
     environments, rows = [], []
-    for task in tasks:
-        for source in task.sources:
-            record = source.provenance
-            row = {
-                "path": source.path.as_posix(),
-                "anchor": f"source-{source.stage}-{source.task}",
-                "sha256": source.sha256,
-                "recorded": record is not None,
+    for source in sources:
+        record = source.provenance
+        row = {
+            "path": source.path.as_posix(),
+            "anchor": f"source-{source.stage}-{source.task}",
+            "sha256": source.sha256,
+            "recorded": record is not None,
+        }
+        if record is not None:
+            environment = _environment(record)
+            if environment not in environments:
+                environments.append(environment)
+            dirty = {True: " with uncommitted changes", False: ""}.get(record.get("dirty"), "")
+            row |= {
+                "commit": (record.get("git_commit") or NOT_RECORDED)[:12] + dirty,
+                "parameters": record.get("parameters_sha256") or NOT_RECORDED,
+                "data": record.get("data_sha256") or NOT_RECORDED,
+                "environment": environments.index(environment) + 1,
             }
-            if record is not None:
-                environment = _environment(record)
-                if environment not in environments:
-                    environments.append(environment)
-                dirty = {True: " with uncommitted changes", False: ""}.get(record.get("dirty"), "")
-                row |= {
-                    "commit": (record.get("git_commit") or NOT_RECORDED)[:12] + dirty,
-                    "parameters": record.get("parameters_sha256") or NOT_RECORDED,
-                    "data": record.get("data_sha256") or NOT_RECORDED,
-                    "environment": environments.index(environment) + 1,
-                }
-            rows.append(row)
+        rows.append(row)
     return rows, environments
 
 

@@ -9,24 +9,25 @@ from pcbench.files import read_json
 from pcbench.provenance import result_digest, sidecar
 
 SCHEMA = 1
-STAGES = ("exactness", "cost", "train")
-FAMILIES = ("mlp", "cnn", "rnn")
+STAGES = ("exactness", "cost", "train", "zoo")
+FAMILIES = ("mlp", "cnn", "rnn", "transformer")
 REFERENCE = "bp"
-ABLATIONS = ("not-layer-dependent", "sigma-0.01", "sigma-0.6", "gamma-0.5")
+ABLATIONS = ("not-layer-dependent", "sigma-0.01", "sigma-0.6", "gamma-0.5", "not-levelled")
 RULES = (REFERENCE, "zil", "zil-state", *ABLATIONS, "il", "il-L", "il-20", "il-100")
 
 _NUMBER = (int, float)
 _DIVERGENCE = (int, float, type(None))  # None: not a finite number
 _QUARTILES = {"median": _NUMBER, "q1": _NUMBER, "q3": _NUMBER}
 _HEAD = {"schema": int, "stage": str, "task": str, "family": str}
+_DISTANCES = {
+    "l2": _DIVERGENCE,
+    "relative_l2": _DIVERGENCE,
+    "max_abs": _DIVERGENCE,
+    "max_ulp": _DIVERGENCE,
+    "bitwise_equal": bool,
+}
 _METRICS = {
-    "exactness": {
-        "l2": _DIVERGENCE,
-        "relative_l2": _DIVERGENCE,
-        "max_abs": _DIVERGENCE,
-        "max_ulp": _DIVERGENCE,
-        "bitwise_equal": bool,
-    },
+    "exactness": _DISTANCES,
     "cost": {"seconds": _QUARTILES, "ratio": _QUARTILES, "peak_bytes": int, "peak_ratio": _NUMBER},
     "train": {
         "test_accuracy": _NUMBER,
@@ -35,9 +36,18 @@ _METRICS = {
         "updates": int,
         "weights_sha256": str,
     },
+    "zoo": {
+        **_DISTANCES,
+        "parameters": int,
+        "elements": int,
+        "side": int,
+        "buffers_equal": bool,
+        "bp_repeats_itself": bool,
+    },
 }
 _IDENTITY = {
     "exactness": {"rule": str, "label": str, "dtype": str, "seed": int},
+    "zoo": {"rule": str, "label": str, "dtype": str, "seed": int},
     "cost": {"rule": str, "label": str},
     "train": {"rule": str, "label": str},
 }
@@ -49,7 +59,7 @@ class Source:
     """One result of one stage, a file or (for training) a folder with a file for each seed.
 
     Attributes:
-        stage, task: what it is the result of.
+        stage, task: what it is the result of; in the zoo, a model's name stands for the task's.
         path: where it lies.
         files: the JSON values, one a file.
         sha256: of the bytes, see `pcbench.provenance.result_digest`.
@@ -89,7 +99,7 @@ class Task:
 
 
 def read(results):
-    """Return every `Task` that has a result under ``results``, by family (mlp, cnn, rnn), then by name.
+    """Return every `Task` that has a result under ``results``, by family (mlp, cnn, rnn, transformer), then by name.
 
     Args:
         results: the folder of one profile, ``results/<profile>``.
@@ -103,6 +113,16 @@ def read(results):
     if not names:
         raise ResultError(f"{str(results)!r} holds no results; run `make repro` for this profile")
     return sorted((_task(results, name) for name in names), key=_by_family)
+
+
+def read_zoo(results):
+    """Return the `Source` of every model under ``results/zoo``, by name; empty for a profile without a zoo.
+
+    Raises:
+        ResultError: one is unreadable or of another form.
+    """
+    paths = sorted(_results(Path(results) / "zoo", ".json"))
+    return [_source("zoo", path.stem, path) for path in paths]
 
 
 def ordered(rules):
@@ -157,6 +177,8 @@ def _file(stage, task, path):
         if value[key] != wanted:
             raise _foreign(path, f"says {key} {value[key]!r}, but {wanted!r} belongs there")
     _check(value, {"results": [{**_IDENTITY[stage], "metrics": _METRICS[stage]}]}, path, "")
+    if stage == "exactness":
+        _check(value, {"identities": int}, path, "")
     if stage == "train":
         _check(value, {"seed": int}, path, "")
         for record in value["results"]:

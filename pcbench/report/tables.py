@@ -40,14 +40,16 @@ class Table:
     records: tuple[dict, ...]
 
 
-def build(tasks, metrics):
-    """Return the tables in the order of the page: exactness, cost, accuracy, claims.
+def build(tasks, metrics, zoo=()):
+    """Return the tables in the order of the page: exactness, cost, accuracy, zoo (where there is one), claims.
 
     Args:
         tasks: list of `pcbench.report.results.Task`.
         metrics: their summary, with the verdicts on the claims.
+        zoo: what `pcbench.report.results.read_zoo` returned.
     """
-    return _exactness(tasks, metrics), _cost(tasks, metrics), _accuracy(tasks, metrics), _claims(tasks, metrics)
+    measured = [_exactness(tasks, metrics), _cost(tasks, metrics), _accuracy(tasks, metrics)]
+    return *measured, *([_zoo(zoo)] if zoo else []), _claims(tasks, metrics)
 
 
 def markdown(table):
@@ -99,7 +101,7 @@ def _flat(table):
 
 
 def _alignment(table, heads):
-    words = len(heads) if table.name == "claims" else len(heads) - len(table.heads[2:])
+    words = len(heads) if table.name in ("claims", "zoo") else len(heads) - len(table.heads[2:])
     return ["left"] * words + ["right"] * (len(heads) - words)
 
 
@@ -242,6 +244,32 @@ def _final_distance(cell):
 def _weights_record(cell):
     keys = ("updates", "updates_equal", "max_ulp", "bitwise_equal", "final_l2")
     return {f"weights_{key}": "" if cell is None else _exported(cell[key]) for key in keys}
+
+
+def _zoo(sources):
+    rows, records = [], []
+    for source in sources:
+        record = next(source.records)
+        metrics = record["metrics"]
+        same = BIT_IDENTICAL if metrics["bitwise_equal"] else numbers.scientific(metrics["relative_l2"])
+        if not metrics["bitwise_equal"] and not metrics["bp_repeats_itself"]:
+            same += " (BP does not repeat itself)"
+        buffers = BIT_IDENTICAL if metrics["buffers_equal"] else "differ"
+        size = f"{metrics['side']} × {metrics['side']}"
+        rows.append(
+            (source.task, size, numbers.count(metrics["elements"]), numbers.count(metrics["parameters"]), same, buffers)
+        )
+        figures = {key: _exported(value) for key, value in metrics.items()}
+        records.append({"model": source.task, "seed": record["seed"], **figures, "source": source.path.as_posix()})
+    equal = sum(record["bitwise_equal"] and record["buffers_equal"] for record in records)
+    caption = (
+        f"One weight update of Z-IL against BP on torchvision's own classifiers, unmodified: {equal} of {len(records)} "
+        "bit-identical. Float32, random weights, training mode (BatchNorm, dropout, stochastic depth, in-place activations, "
+        "auxiliary outputs), one vertex for each layer, the smallest square image that the model takes. Buffers are "
+        "BatchNorm's statistics afterwards. Exact."
+    )
+    heads = ("", "model", "input", "parameters", "tensors", "gradients", "buffers")
+    return Table("zoo", "Torchvision's classifiers", caption, heads, (Group("", tuple(rows)),), tuple(records))
 
 
 def _claims(tasks, metrics):
