@@ -61,7 +61,7 @@ def trace(model, inputs, leaves=()):
     state = torch.get_rng_state()
     before = _snapshot(model)
     try:
-        with _autograd_functions_recorded():
+        with _autograd_functions_recorded(), _proxies_in_buffers():
             graph = tracer.trace(model)
     except (UnsupportedModule, KeyboardInterrupt):
         raise
@@ -135,6 +135,24 @@ def _autograd_functions_recorded():
         yield
     finally:
         torch.autograd.Function.apply = original
+
+
+@contextmanager
+def _proxies_in_buffers():
+    """Let the traced forward replace a buffer, so that `_restore` can name it: torch before 2.5 refuses a proxy there."""
+    original = nn.Module.__setattr__
+
+    def assign(module, name, value):
+        if isinstance(value, fx.Proxy) and name in module._buffers:
+            module._buffers[name] = value
+        else:
+            original(module, name, value)
+
+    nn.Module.__setattr__ = assign
+    try:
+        yield
+    finally:
+        nn.Module.__setattr__ = original
 
 
 # What would lead other libraries to the memory that a fake tensor does not have.
