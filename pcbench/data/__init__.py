@@ -1,5 +1,6 @@
 """Fetching, verifying and loading data sets; one file a family."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from pcbench.data import _store, embedded, images
@@ -41,7 +42,7 @@ def load(name, root="datasets"):
     wrong = _store.problem(spec, folder)
     if wrong is not None:
         raise DataError(f"{name}: {wrong}; run `pcbench fetch {name}`")
-    return spec.read(folder)
+    return replace(spec.read(folder), sha256=_store.digest(spec, folder))
 
 
 def _spec(name):

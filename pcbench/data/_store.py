@@ -1,25 +1,27 @@
 """Where data sets live, and how they get there: verified by content, whole or not at all."""
 
-import gzip
 import hashlib
 import os
 import shutil
 import tempfile
 import time
 import urllib.parse
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pooch
 import requests
 from filelock import FileLock
 
+from pcbench.data._archives import BadArchive, Bounded
 from pcbench.errors import DataError
 
 ROUNDS = 3  # how often every source is tried before giving up
-TIMEOUT = 30  # seconds without a byte before a server counts as stalled
+BACKOFF = 2.0  # seconds before the second round, doubled before each further one
+TIMEOUT = 30.0  # seconds without a byte before a server counts as stalled
+SUMS = "SHA256SUMS"  # in a data folder: the content's checksums where nobody publishes them; `sha256sum -c` reads it
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,35 @@ class File:
 
     Attributes:
         path: where it lies inside the data folder, decompressed.
-        sha256: of its decompressed content: archives of one content differ in their bytes.
-        size: of its decompressed content, in bytes.
-        official: the name under which it is published; empty if it is made here.
+        sha256: of its decompressed content: archives of one content differ in their bytes. Empty if nobody publishes
+            it: then the archive that it came from was verified, and its own checksum stands in ``SHA256SUMS``.
+        size: of its decompressed content, in bytes, at most.
     """
 
     path: str
     sha256: str
     size: int
-    official: str = ""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file as its publisher offers it.
+
+    Attributes:
+        name: the official file name, by which mirrors have it too.
+        addresses: the official URLs, the file name included.
+        files: what it holds of the data set.
+        unpack: leaves ``files`` in a folder: called with ``(path, files, folder)``, see `pcbench.data._archives`.
+        size: in bytes, at most.
+        digest: of the archive itself, such as ``"md5:…"``; needed if the content of its files is not known.
+    """
+
+    name: str
+    addresses: tuple[str, ...]
+    files: tuple[File, ...]
+    unpack: Callable
+    size: int
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,8 +81,22 @@ class Spec:
 
     @property
     def sha256(self):
-        """One digest over the content of all files."""
-        return hashlib.sha256("\n".join(f"{f.sha256}  {f.path}" for f in self.files).encode()).hexdigest()
+        """One digest over the content of all files; empty if it is not all known beforehand (see `digest`)."""
+        return _digest(self.files, {}) if all(file.sha256 for file in self.files) else ""
+
+
+def published(name, archives, read, system=None):
+    """The `Spec` of a data set that a publisher offers as ``archives``.
+
+    Args:
+        name: as on the command line.
+        archives: `Archive`, each.
+        read: maps the data folder to a `pcbench.data.Dataset`.
+        system: a folder where the operating system may have the archives.
+    """
+    files = tuple(file for archive in archives for file in archive.files)
+    make = partial(download, name, archives, system=system)
+    return Spec(name, files, make, read, "fetch it again")
 
 
 def fetch(spec, root):
@@ -77,25 +113,27 @@ def fetch(spec, root):
     """
     home = Path(root) / spec.name
     folder = home / "data"
+    if problem(spec, folder) is None:  # before anything is written: the folder may be read-only
+        return folder
     try:
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / ".lock"):
-            if problem(spec, folder) is None:
+            if problem(spec, folder) is None:  # another process made it while this one waited
                 return folder
             for leftover in home.glob(".partial-*"):  # of a run that was killed
                 shutil.rmtree(leftover)
-            partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=home))
+            made = Path(tempfile.mkdtemp(prefix=".partial-", dir=home))
             try:
-                spec.make(partial)
-                wrong = problem(spec, partial)
+                spec.make(made)
+                wrong = problem(spec, made)
                 if wrong is not None:
                     raise DataError(f"{spec.name}: {wrong}; {spec.remedy}")
-                partial.chmod(0o755)
+                made.chmod(0o755)
                 if folder.exists():
                     shutil.rmtree(folder)
-                partial.rename(folder)
+                made.rename(folder)
             finally:
-                shutil.rmtree(partial, ignore_errors=True)
+                shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
         raise DataError(
             f"{spec.name}: cannot write to {str(home)!r} ({error.strerror or error}); "
@@ -106,78 +144,147 @@ def fetch(spec, root):
 
 def problem(spec, folder):
     """Say what is wrong with a data folder; None if every file's content is what it must be."""
-    for file in spec.files:
-        path = Path(folder) / file.path
-        if not path.is_file():
-            return f"{str(path)!r} is missing"
-        found = _sha256(path)
-        if found != file.sha256:
-            return f"{str(path)!r} is corrupted: its SHA-256 is {found}, it must be {file.sha256}"
+    try:
+        recorded = _recorded(spec, folder)
+        for file in spec.files:
+            path = Path(folder) / file.path
+            if not path.is_file():
+                return f"{str(path)!r} is missing"
+            expected = file.sha256 or recorded.get(file.path)
+            if expected is None:
+                return f"{str(path)!r} is not listed in {SUMS}"
+            found = pooch.file_hash(path)
+            if found != expected:
+                return f"{str(path)!r} is corrupted: its SHA-256 is {found}, it must be {expected}"
+    except OSError as error:
+        return f"{str(error.filename or folder)!r} cannot be read ({error.strerror})"
     return None
 
 
-def download(dataset, files, folder, mirrors, system=None):
-    """Bring gzip-compressed official files into ``folder``, decompressed and verified one by one.
+def digest(spec, folder):
+    """One digest over the content of all files of a data folder that has verified."""
+    return _digest(spec.files, _recorded(spec, folder))
+
+
+def _digest(files, recorded):
+    lines = "\n".join(f"{file.sha256 or recorded[file.path]}  {file.path}" for file in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _recorded(spec, folder):
+    """The checksums in a data folder's ``SHA256SUMS``, by path; none if there is no need of it, or it is missing."""
+    sums = Path(folder) / SUMS
+    if all(file.sha256 for file in spec.files) or not sums.is_file():
+        return {}
+    lines = (line.split("  ", 1) for line in sums.read_text("utf-8", errors="replace").splitlines())
+    return {path: sha256 for sha256, path in (line for line in lines if len(line) == 2)}
+
+
+def download(name, archives, folder, system=None):
+    """Bring a data set's archives, verify each, and leave their files in ``folder``.
 
     Sources in order: ``PCBENCH_MIRROR`` (a folder or a URL that holds the official file names, flat or in a folder
-    named like the data set), ``system`` (a folder of the operating system's), then ``mirrors``, the official addresses.
+    named like the data set), ``system`` (a folder of the operating system's), then the official addresses.
 
     Raises:
-        DataError: no source gave a file whose content verifies; says what each answered and which files to put where.
+        DataError: no source gave an archive that verifies; says what each answered and which files to put where.
+        OSError: ``folder`` cannot be written.
     """
-    mirror = os.environ.get("PCBENCH_MIRROR")
-    places = [f"{mirror.rstrip('/')}/{dataset}", mirror.rstrip("/")] if mirror else []
+    mirror = os.environ.get("PCBENCH_MIRROR", "").rstrip("/")
+    places = [f"{mirror}/{name}", mirror] if mirror else []
     places += [str(system)] if system and Path(system).is_dir() else []
-    places += [address.rstrip("/") for address in mirrors]
-    for file in files:
-        target = Path(folder) / file.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        answers = {}
-        for attempt in range(ROUNDS):
-            if attempt:
-                time.sleep(2**attempt)  # a server that stumbled may have recovered
-            answers = {place: _take(place, file, target) for place in places if not target.exists()}
-            if target.exists() or not any(_is_remote(place) for place in places):
-                break
-        if not target.exists():
-            told = "\n".join(f"  {place}: {answer}" for place, answer in answers.items())
-            names = ", ".join(f.official for f in files)
+    for archive in archives:
+        answers = _bring(archive, [f"{place}/{archive.name}" for place in places] + [*archive.addresses], folder)
+        if answers:
+            told = "\n".join(f"  {source}: {answer}" for source, answer in answers.items())
+            official = ", ".join(archive.name for archive in archives)
             raise DataError(
-                f"{dataset}: no source gave {file.official}:\n{told}\n"
-                f"Put {names} into a folder, and name the folder in the environment variable PCBENCH_MIRROR"
+                f"{name}: no source gave {archive.name}:\n{told}\n"
+                f"Put {official} into a folder, and name the folder in the environment variable PCBENCH_MIRROR"
             )
+    files = [file for archive in archives for file in archive.files]
+    if not all(file.sha256 for file in files):
+        sums = (f"{pooch.file_hash(Path(folder) / file.path)}  {file.path}\n" for file in files)
+        (Path(folder) / SUMS).write_text("".join(sums), "utf-8")
 
 
-def _is_remote(place):
-    return urllib.parse.urlsplit(place).scheme in ("http", "https")
+def _bring(archive, sources, folder):
+    """Take an archive from the first source that has it; else say what each answered."""
+    answers = {}
+    hopeful = list(sources)
+    for attempt in range(ROUNDS):
+        if attempt:
+            time.sleep(BACKOFF * 2 ** (attempt - 1))  # a server that stumbled may have recovered
+        for source in list(hopeful):
+            try:
+                _take(source, archive, folder)
+            except (BadArchive, requests.RequestException) as error:
+                answers[source] = _in_words(error)
+                if not _is_remote(source) or _is_refusal(error):
+                    hopeful.remove(source)
+            else:
+                return {}
+        if not hopeful:
+            break
+    return answers
 
 
-def _take(place, file, target):
-    """Try one source: leave the verified content at ``target``, or nothing; say what was wrong, or None."""
-    archive = target.with_name(target.name + ".download")
+def _take(source, archive, folder):
+    """Leave the verified files of an archive in ``folder``, or none of them."""
+    received = Path(folder) / (archive.name + ".download")
     try:
-        if _is_remote(place):
-            fetcher = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
-            fetcher(f"{place}/{file.official}", archive, None)
-        else:
-            shutil.copyfile(Path(urllib.parse.urlsplit(place).path) / file.official, archive)
-        with gzip.open(archive) as compressed:
-            content = compressed.read(file.size + 1)  # no more than what is expected: a bomb stays small
-    except FileNotFoundError:
-        return "no such file"
-    except requests.RequestException as error:
-        return f"{type(error).__name__}: {error}"
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        return f"not a whole gzip file ({error})"
+        with open(received, "wb") as file:
+            _receive(source, Bounded(file, archive.size))
+        _compare(received, archive.digest)
+        archive.unpack(received, archive.files, folder)
+        for file in archive.files:
+            _compare(Path(folder) / file.path, file.sha256 and f"sha256:{file.sha256}")
+    except BaseException:
+        for file in archive.files:
+            (Path(folder) / file.path).unlink(missing_ok=True)
+        raise
     finally:
-        archive.unlink(missing_ok=True)
-    found = hashlib.sha256(content).hexdigest()
-    if found != file.sha256:
-        return f"wrong content: SHA-256 {found}, expected {file.sha256}"
-    target.write_bytes(content)
-    return None
+        received.unlink(missing_ok=True)
 
 
-def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _receive(source, sink):
+    if _is_remote(source):
+        # Some servers compress what is compressed already, and requests would undo both.
+        identity = {"Accept-Encoding": "identity"}
+        pooch.HTTPDownloader(progressbar=True, chunk_size=2**20, timeout=TIMEOUT, headers=identity)(source, sink, None)
+        return
+    try:
+        file = open(Path(urllib.parse.urlsplit(source).path).expanduser(), "rb")  # noqa: SIM115
+    except OSError as error:
+        raise BadArchive((error.strerror or str(error)).lower()) from error
+    with file:
+        shutil.copyfileobj(file, sink, 2**20)
+
+
+def _is_remote(source):
+    return urllib.parse.urlsplit(source).scheme in ("http", "https")
+
+
+def _is_refusal(error):
+    """A server that answers like this will answer the same in a moment."""
+    return isinstance(error, requests.HTTPError) and error.response.status_code < 500
+
+
+def _compare(path, expected):
+    algorithm, _, checksum = expected.partition(":")
+    if expected and (found := pooch.file_hash(path, algorithm)) != checksum:
+        raise BadArchive(f"wrong content: {algorithm.upper()} {found}, expected {checksum}")
+
+
+def _in_words(error):
+    """What a source answered, in a line."""
+    if isinstance(error, requests.HTTPError):
+        return f"HTTP {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.Timeout) or "Read timed out" in str(error):
+        return f"sent nothing for {TIMEOUT:g} s"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off"
+    if isinstance(error, requests.ConnectionError):
+        reason = getattr(error.args[0], "reason", error) if error.args else error
+        return f"cannot be reached ({str(reason).rsplit(': ', 1)[-1]})"
+    return str(error)

@@ -27,7 +27,7 @@ class Dataset:
         name: as on the command line.
         train, test: its fixed splits.
         classes: the classes' names.
-        sha256: the digest of all its files' content.
+        sha256: the digest of all its files' content; `pcbench.data.load` fills it in.
         vocabulary: for text, what each input number stands for: 0 is padding, 1 what the training
             split does not contain.
     """
@@ -36,5 +36,5 @@ class Dataset:
     train: Split
     test: Split
     classes: tuple[str, ...]
-    sha256: str
+    sha256: str = ""
     vocabulary: tuple[str, ...] | None = None
