@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 import torchvision.datasets as official
 
-from pcbench.data._archives import copy, gunzip, untar
+from pcbench.data._archives import HEADERS, copy, gunzip, untar
 from pcbench.data._store import Archive, File, published
 from pcbench.data._types import Dataset, Split
 
@@ -49,7 +49,7 @@ def cifar(name, dataset, sha256, sizes, mean, deviation):
         mean, deviation: of the training pixels in [0, 1], for each channel.
     """
     files = tuple(File(f"{dataset.base_folder}/{file}", sha256[file], sizes[file]) for file in sha256)
-    archive = Archive(dataset.filename, (dataset.url,), files, untar, sum(sizes.values()))
+    archive = Archive(dataset.filename, (dataset.url,), files, untar, sum(sizes.values()) + HEADERS)
     return published(name, [archive], partial(_read_cifar, name, dataset, mean, deviation))
 
 
