@@ -10,7 +10,7 @@ from pcbench.report.results import read, read_zoo
 def build(results, out, profile):
     """Write the report on one profile's results.
 
-    Writes ``index.html`` (one self-contained file), ``tables/{exactness,cost,accuracy,zoo,claims}.{md,tex,csv}``,
+    Writes ``index.html`` (one self-contained file), ``tables/{exactness,cost,accuracy,zoo,claims,headline}.{md,tex,csv}``,
     ``figures/{divergence,accuracy,cost}.svg`` and ``metrics.json`` under ``out``. All of it is made before any of it is
     written, and each file replaces its predecessor in one step.
 

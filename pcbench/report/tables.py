@@ -41,7 +41,8 @@ class Table:
 
 
 def build(tasks, metrics, zoo=()):
-    """Return the tables in the order of the page: exactness, cost, accuracy, zoo (where there is one), claims.
+    """Return the tables in the order of the page: exactness, cost, accuracy, zoo (where there is one), claims,
+    and the headline, one row a task, which no page shows: the README does.
 
     Args:
         tasks: list of `pcbench.report.results.Task`.
@@ -49,7 +50,7 @@ def build(tasks, metrics, zoo=()):
         zoo: what `pcbench.report.results.read_zoo` returned.
     """
     measured = [_exactness(tasks, metrics), _cost(tasks, metrics), _accuracy(tasks, metrics)]
-    return *measured, *([_zoo(zoo)] if zoo else []), _claims(tasks, metrics)
+    return *measured, *([_zoo(zoo)] if zoo else []), _claims(tasks, metrics), _headline(tasks, metrics)
 
 
 def markdown(table):
@@ -74,6 +75,18 @@ def as_csv(table):
     writer.writerows(table.records)
     return text.getvalue()
 
+
+_HEADLINE = (
+    "",
+    "task",
+    "equal gradients",
+    "equal weights",
+    "BP, %",
+    "Z-IL, %",
+    "IL, %",
+    "Z-IL, time",
+    "IL, time",
+)
 
 _LATEX = str.maketrans(
     {
@@ -101,7 +114,7 @@ def _flat(table):
 
 
 def _alignment(table, heads):
-    words = len(heads) if table.name in ("claims", "zoo") else len(heads) - len(table.heads[2:])
+    words = len(heads) if table.name in ("claims", "zoo", "headline") else len(heads) - len(table.heads[2:])
     return ["left"] * words + ["right"] * (len(heads) - words)
 
 
@@ -292,6 +305,30 @@ def _claims(tasks, metrics):
     caption = "Each verdict is computed from the figures above; nobody typed it."
     heads = ("", "claim", "claimed in", "verdict", "evidence")
     return Table("claims", "Claims under test", caption, heads, (Group("", rows),), records)
+
+
+def _headline(tasks, metrics):
+    rows, records = [], []
+    for name, task in metrics["tasks"].items():
+        gradients, weights = task["exactness"].get("zil", {}).values(), task["weights"].get("zil")
+        compared, equal = (sum(cell[key] for cell in gradients) for key in ("seeds", "seeds_equal"))
+        accuracy = [task["accuracy"].get(rule) for rule in (REFERENCE, "zil", "il")]
+        ratios = [task["cost"].get(rule) for rule in ("zil", "il-20")]
+        rows.append(
+            (
+                name,
+                f"{equal} of {compared}",
+                MISSING if weights is None else _equal_updates(weights),
+                *(MISSING if cell is None else numbers.percent(cell["mean"]) for cell in accuracy),
+                *(MISSING if cell is None else f"{numbers.ratio(cell['ratio_median'])} ×" for cell in ratios),
+            )
+        )
+        records.append(dict(zip(_HEADLINE[1:], rows[-1], strict=True)))
+    caption = (
+        "Z-IL against BP: first gradients (float32 and float64) and weights after each update of training that are "
+        "bit-identical, of those compared; test accuracy in %; time per weight update as a multiple of BP's."
+    )
+    return Table("headline", "Headline", caption, _HEADLINE, (Group("", tuple(rows)),), tuple(records))
 
 
 def _section(metrics, name):
