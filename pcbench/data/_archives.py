@@ -66,11 +66,11 @@ def tar_members(archive, limit):
     with (
         _damage("tar.gz"),
         gzip.open(archive) as source,
-        tarfile.open(fileobj=Bounded(source, limit), mode="r|") as members,
+        tarfile.open(fileobj=Bounded(source, limit, "tar.gz"), mode="r|") as members,
     ):
         for member in members:
             if member.isreg():
-                yield posixpath.normpath(member.name), members.extractfile(member)
+                yield posixpath.normpath(member.name), Bounded(members.extractfile(member), limit, "tar.gz")
 
 
 def zip_members(archive, limit):
@@ -79,7 +79,7 @@ def zip_members(archive, limit):
         for member in members.infolist():
             if not member.is_dir():
                 with members.open(member) as source:
-                    content = Bounded(source, limit)
+                    content = Bounded(source, limit, "zip")
                     yield posixpath.normpath(member.filename), content
                     limit = content.left
 
@@ -88,15 +88,18 @@ class Bounded:
     """A stream that gives, or takes, only so many bytes.
 
     Raises:
-        BadArchive: there are more.
+        BadArchive: there are more, or they cannot be read because the archive, of a ``kind``, is damaged.
     """
 
-    def __init__(self, stream, limit):
-        self.stream, self.limit, self.left = stream, limit, limit
+    def __init__(self, stream, limit, kind=""):
+        self.stream, self.limit, self.left, self.kind = stream, limit, limit, kind
 
     def read(self, size=-1):
         """Like ``stream.read``."""
-        return self._count(self.stream.read(self.left + 1 if size is None or size < 0 else min(size, self.left + 1)))
+        most = self.left + 1
+        with _damage(self.kind):
+            content = self.stream.read(most if size is None or size < 0 else min(size, most))
+        return self._count(content)
 
     def write(self, content):
         """Like ``stream.write``."""
