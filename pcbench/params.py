@@ -1,18 +1,71 @@
 """Reading params.yaml: every number that an experiment depends on."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from pcbench.errors import InvalidParameters
+from pcbench.rules import NAMES
 from pcbench.tasks import get
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a single value must be, in words and as a test."""
+
+    words: str
+    fits: Callable
+
+
+def _integer(least):
+    return _Kind(f"an integer >= {least}", lambda value: type(value) is int and value >= least)
+
+
+def _one_of(*values):
+    return _Kind(f"one of {', '.join(values)}", lambda value: value in values)
+
+
+def _different(words, fits, least=0):
+    def all_fit(value):
+        return isinstance(value, list) and all(map(fits, value)) and least <= len(set(value)) == len(value)
+
+    return _Kind(f"a list of different {words}", all_fit)
+
+
+_ANY = _Kind("a value", lambda value: value is not None)
+_TEXT = _Kind("text", lambda value: isinstance(value, str) and value)
+_SEEDS = _different("integers >= 0, at least one", lambda seed: type(seed) is int and seed >= 0, least=1)
+_DTYPES = _different("names, float32 or float64", lambda dtype: dtype in ("float32", "float64"), least=1)
+
+# The form of params.yaml. Under `...` stands the form of the keys that are not named; without it there are no others.
+_RULE = {"label": _TEXT, "rule": _one_of(*NAMES), ...: _ANY}
+_RULES = {"bp": {"label": _TEXT, "rule": _one_of("bp")}, ...: _RULE}  # the reference is always there
+_FORM = {
+    "profiles": {
+        ...: {
+            "seeds": _SEEDS,
+            "rounds": _integer(1),
+            "zoo": _different("names of models", lambda name: isinstance(name, str)),
+            "tasks": {...: {"data": _TEXT, "epochs": _integer(1)}},
+        }
+    },
+    "tasks": {...: {"model": {...: _ANY}, "batch_size": _integer(1), "optimizer": {"name": _TEXT, ...: _ANY}}},
+    "exactness": {"dtypes": _DTYPES, "seeds": _SEEDS, "rules": {...: _RULE}},
+    "cost": {"warmup": _integer(0), "rules": _RULES},
+    "train": {"rules": _RULES},
+    "zoo": {"batch_size": _integer(1), "seed": _integer(0)},
+}
 
 
 def load(path="params.yaml"):
     """Return the parameters as nested dicts.
 
     Raises:
-        InvalidParameters: the file is missing, is no YAML, or lacks a section.
+        InvalidParameters: the file is missing or no YAML, or a key is missing, unknown, or has a value that makes no
+            sense; names the file and the key. What only a model, a rule or an optimizer knows, its own options, is
+            checked where that is made.
     """
     try:
         parameters = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -22,10 +75,30 @@ def load(path="params.yaml"):
         ) from error
     except yaml.YAMLError as error:
         raise InvalidParameters(f"{str(path)!r} is not valid YAML: {error}") from error
-    for section in ("profiles", "tasks", "exactness", "cost", "train", "zoo"):
-        if not isinstance(parameters, dict) or section not in parameters:
-            raise InvalidParameters(f"{str(path)!r} has no section {section!r}")
+    _check(parameters, _FORM, str(path), "")
     return parameters
+
+
+def _check(value, form, path, where):
+    """Raise InvalidParameters unless ``value`` has ``form``: a `_Kind`, or a dict of forms by key."""
+    at = f"{path!r}: {where or 'the file'}"
+    if isinstance(form, _Kind):
+        if not form.fits(value):
+            raise InvalidParameters(f"{at} is {value!r}; it must be {form.words}")
+        return
+    if not isinstance(value, dict):
+        raise InvalidParameters(f"{at} is {value!r}; it must have keys with values: {_keys(form)}")
+    for key in form:
+        if key is not ... and key not in value:
+            raise InvalidParameters(f"{at} has no key {key!r}; its keys are {_keys(form)}")
+    for key, inner in value.items():
+        if key not in form and ... not in form:
+            raise InvalidParameters(f"{at} has an unknown key {key!r}; its keys are {_keys(form)}")
+        _check(inner, form.get(key, form.get(...)), path, f"{where}.{key}".lstrip("."))
+
+
+def _keys(form):
+    return ", ".join("any other" if key is ... else key for key in form)
 
 
 def profile(parameters, name):
