@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from pcbench.errors import InvalidParameters
+from pcbench.errors import InvalidParameters, ResultError
 
 PASS, FAIL, NOT_COMPARABLE = "pass", "fail", "not comparable"
 SECTIONS = ("exactness", "weights", "accuracy", "cost", "zoo")
@@ -47,13 +47,22 @@ def load_expectations(path):
     if not isinstance(expectations, dict):
         raise InvalidParameters(f"{str(path)!r} is empty")
     for section, figures in expectations.items():
-        if section == "not_comparable":
-            continue
-        if section not in SECTIONS:
+        if section not in (*SECTIONS, "not_comparable"):
             raise InvalidParameters(f"{str(path)!r}: unknown section {section!r}; there are {', '.join(SECTIONS)}")
+        if not isinstance(figures, dict):
+            raise InvalidParameters(f"{str(path)!r}: section {section!r} is {figures!r}; it must have keys with values")
         for figure, bounds in figures.items():
+            where = f"{str(path)!r}: {section}.{figure}"
+            if section == "not_comparable":
+                if not isinstance(bounds, list) or not all(each in SECTIONS for each in bounds):
+                    raise InvalidParameters(f"{where} is {bounds!r}; it must be a list of {', '.join(SECTIONS)}")
+                continue
             if not isinstance(bounds, dict) or not bounds or set(bounds) - set(BOUNDS):
-                raise InvalidParameters(f"{str(path)!r}: {section}.{figure}: a bound is one of {', '.join(BOUNDS)}")
+                raise InvalidParameters(f"{where}: a bound is one of {', '.join(BOUNDS)}")
+            for kind, bound in bounds.items():
+                if kind != "equals" and (type(bound) not in (int, float) or bound != bound):
+                    # YAML reads 1e-3 as text, 1.0e-3 as a number.
+                    raise InvalidParameters(f"{where}: {kind} is {bound!r}; it must be a number, such as 1.0e-3")
     return expectations
 
 
@@ -65,8 +74,14 @@ def check(metrics, expectations):
     check that cannot fail is none.
 
     Returns:
-        ``[Finding]``, one for each figure and bound.
+        ``[Finding]``, one for each figure.
+
+    Raises:
+        ResultError: the metrics are not those of a report.
     """
+    lacking = [key for key in ("profile", "tasks") if not isinstance(metrics, dict) or not metrics.get(key)]
+    if lacking:
+        raise ResultError(f"metrics.json has no {' and no '.join(lacking)}; make it anew with `pcbench report`")
     findings = []
     skipped = expectations.get("not_comparable", {}).get(metrics["profile"], [])
     for section in SECTIONS:
@@ -108,6 +123,8 @@ def _hold(what, value, bounds):
     if value is None:  # not finite: beyond every upper bound, within every lower one
         met = "min" in bounds and len(bounds) == 1
         return Finding(PASS if met else FAIL, what, "not finite", _text(bounds))
+    if set(bounds) != {"equals"} and type(value) not in (int, float):
+        return Finding(FAIL, what, value, _text(bounds))
     met = (
         ("equals" not in bounds or (value == bounds["equals"] and type(value) is type(bounds["equals"])))
         and ("min" not in bounds or value >= bounds["min"])
