@@ -1,0 +1,205 @@
+"""The regression gate; oracle: the documented verdicts, on metrics made up here and perturbed one figure at a time.
+
+Aimed at: a check that cannot fail. A figure that vanished, a bound that is never reached, ≤ for ≥.
+"""
+
+import copy
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcbench.errors import InvalidParameters, ResultError
+from pcbench.report.gate import BOUNDS, FAIL, NOT_COMPARABLE, PASS, SECTIONS, check, load_expectations
+
+
+def metrics_of(tasks=("mlp", "cnn"), profile="default"):
+    def divergence(relative_l2, equal):
+        return {"relative_l2": relative_l2, "max_ulp": 0 if equal else 12, "bitwise_equal": equal}
+
+    def task():
+        return {
+            "family": "mlp",
+            "exactness": {
+                "zil": {"float32": divergence(0.0, True), "float64": divergence(0.0, True)},
+                "sigma-0.01": {"float64": divergence(0.3, False)},
+            },
+            "weights": {"zil": {"max_ulp": 0, "final_l2": 0.0}},
+            "accuracy": {"bp": {"mean": 0.9, "low": None}},
+            "cost": {"zil": {"ratio_median": 1.5}},
+        }
+
+    zoo = {"resnet18": {"bitwise_equal": True, "buffers_equal": True}}
+    return {"profile": profile, "tasks": {name: task() for name in tasks}, "zoo": zoo}
+
+
+def verdicts(section, figure, bounds, metrics=None, **more):
+    found = check(metrics or metrics_of(), {section: {figure: bounds}, **more})
+    return {finding.what: finding.verdict for finding in found}
+
+
+def put(metrics, where, value):
+    changed = copy.deepcopy(metrics)
+    inner = changed
+    for key in where[:-1]:
+        inner = inner[key]
+    if value is ...:
+        del inner[where[-1]]
+    else:
+        inner[where[-1]] = value
+    return changed
+
+
+MEAN = ("tasks", "mlp", "accuracy", "bp", "mean")
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "verdict"),
+    [
+        (0.9, {"min": 0.9}, PASS),
+        (0.89, {"min": 0.9}, FAIL),
+        (0.91, {"min": 0.9}, PASS),
+        (0.9, {"max": 0.9}, PASS),
+        (0.89, {"max": 0.9}, PASS),
+        (0.91, {"max": 0.9}, FAIL),
+        (0.5, {"min": 0.4, "max": 0.6}, PASS),
+        (0.3, {"min": 0.4, "max": 0.6}, FAIL),
+        (0.7, {"min": 0.4, "max": 0.6}, FAIL),
+        (0, {"equals": 0}, PASS),
+        (1, {"equals": 0}, FAIL),
+        (True, {"equals": True}, PASS),
+        (False, {"equals": True}, FAIL),
+        (1, {"equals": True}, FAIL),
+        (0, {"equals": False}, FAIL),
+        (True, {"equals": 1}, FAIL),
+        (1e-300, {"equals": 0.0}, FAIL),
+        (math.nan, {"min": 0.0}, FAIL),
+        (math.nan, {"max": 0.0}, FAIL),
+        (math.nan, {"equals": 0.0}, FAIL),
+        (None, {"max": 1e300}, FAIL),
+        (None, {"equals": 0}, FAIL),
+        (None, {"min": 0.0, "max": 1.0}, FAIL),
+        ("0.95", {"min": 0.9}, FAIL),
+        (True, {"min": 0.5}, FAIL),
+        ({"mean": 1.0}, {"min": 0.9}, FAIL),
+    ],
+)
+def test_a_figure_is_held_to_its_bounds(value, bounds, verdict):
+    found = verdicts("accuracy", "mlp.bp.mean", bounds, put(metrics_of(), MEAN, value))
+    assert found == {"accuracy.mlp.bp.mean": verdict}
+
+
+def test_a_divergence_beyond_all_numbers_meets_a_lower_bound():
+    """None stands for a distance that is not finite: the control that must differ from backpropagation does."""
+    metrics = put(metrics_of(), ("tasks", "mlp", "exactness", "sigma-0.01", "float64", "relative_l2"), None)
+    found = verdicts("exactness", "mlp.sigma-0.01.float64.relative_l2", {"min": 1e-3}, metrics)
+    assert list(found.values()) == [PASS]
+
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(value=numbers, low=numbers, high=numbers)
+def test_inside_passes_and_outside_fails(value, low, high):
+    low, high = sorted((low, high))
+    (found,) = verdicts("accuracy", "mlp.bp.mean", {"min": low, "max": high}, put(metrics_of(), MEAN, value)).values()
+    assert found == (PASS if low <= value <= high else FAIL)
+
+
+kinds = st.dictionaries(st.sampled_from(BOUNDS), numbers, min_size=1)
+places = st.sampled_from(
+    [
+        ("exactness", "zil.float32.max_ulp"),
+        ("exactness", "sigma-0.01.float64.relative_l2"),
+        ("weights", "zil.final_l2"),
+        ("accuracy", "bp.mean"),
+        ("cost", "zil.ratio_median"),
+    ]
+)
+
+
+@given(place=places, bounds=kinds, task=st.sampled_from(["mlp", "*", "nowhere"]), cut=st.integers(0, 9))
+def test_a_missing_figure_never_passes(place, bounds, task, cut):
+    """Whether the figure is gone, its rule, its section or its task."""
+    section, key = place
+    rule, *rest = key.split(".") if "sigma" not in key else ("sigma-0.01", "float64", "relative_l2")
+    path = ["tasks", "mlp", section, rule, *rest]
+    metrics = put(metrics_of(tasks=("mlp",)), path[: 3 + cut % (len(path) - 2)], ...)
+    found = verdicts(section, f"{task}.{key}", bounds, metrics)
+    assert found and set(found.values()) == {NOT_COMPARABLE if task == "nowhere" else FAIL}
+
+
+def test_a_star_is_every_task_and_one_task_short_of_it_fails():
+    key = "exactness", "*.zil.float32.bitwise_equal", {"equals": True}
+    assert verdicts(*key) == {f"exactness.{task}.zil.float32.bitwise_equal": PASS for task in ("mlp", "cnn")}
+    broken = put(metrics_of(), ("tasks", "cnn", "exactness", "zil", "float32", "bitwise_equal"), False)
+    assert verdicts(*key, broken) == {
+        "exactness.mlp.zil.float32.bitwise_equal": PASS,
+        "exactness.cnn.zil.float32.bitwise_equal": FAIL,
+    }
+
+
+def test_a_task_of_another_profile_is_not_comparable():
+    assert set(verdicts("accuracy", "fashion-cnn.bp.mean", {"min": 0.9}).values()) == {NOT_COMPARABLE}
+
+
+def test_a_section_that_the_profile_cannot_meet_is_not_comparable_in_it_alone():
+    hopeless, skip = ("accuracy", "mlp.bp.mean", {"min": 2.0}), {"not_comparable": {"smoke": ["accuracy"]}}
+    assert set(verdicts(*hopeless, metrics_of(profile="smoke"), **skip).values()) == {NOT_COMPARABLE}
+    assert set(verdicts(*hopeless, metrics_of(profile="default"), **skip).values()) == {FAIL}
+
+
+def test_the_zoo_is_held_model_by_model():
+    key = "zoo", "*.bitwise_equal", {"equals": True}
+    assert verdicts(*key) == {"zoo.resnet18.bitwise_equal": PASS}
+    assert verdicts(*key, put(metrics_of(), ("zoo", "resnet18", "bitwise_equal"), False)) == {
+        "zoo.resnet18.bitwise_equal": FAIL
+    }
+    assert verdicts(*key, put(metrics_of(), ("zoo", "resnet18", "bitwise_equal"), ...)) == {
+        "zoo.resnet18.bitwise_equal": FAIL
+    }
+
+
+def test_a_finding_says_what_was_measured_and_what_expected():
+    (finding,) = check(metrics_of(), {"accuracy": {"mlp.bp.mean": {"min": 0.95, "max": 1.0}}})
+    assert (finding.what, finding.measured) == ("accuracy.mlp.bp.mean", 0.9)
+    assert "0.95" in finding.expected and "1.0" in finding.expected
+
+
+@pytest.mark.parametrize("metrics", [{}, [], None, {"profile": "smoke", "tasks": {}}, {"tasks": {"mlp": {}}}])
+def test_what_is_no_report_is_refused_rather_than_passed(metrics):
+    with pytest.raises(ResultError, match=r"metrics\.json has no .*make it anew"):
+        check(metrics, {"accuracy": {"*.bp.mean": {"min": 0.9}}})
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_section_is_really_held(section):
+    found = verdicts(section, "*.no-such-figure", {"equals": 1})
+    assert found and set(found.values()) == {FAIL}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("accuracy: [", "is not valid YAML"),
+        ("", "is empty"),
+        ("accurracy: {mlp.bp.mean: {min: 0.9}}", "unknown section 'accurracy'"),
+        ("accuracy:", "section 'accuracy' is None"),
+        ("accuracy: {mlp.bp.mean: 0.9}", "accuracy.mlp.bp.mean: a bound is one of min, max, equals"),
+        ("accuracy: {mlp.bp.mean: {}}", "a bound is one of"),
+        ("accuracy: {mlp.bp.mean: {least: 0.9}}", "a bound is one of"),
+        ("accuracy: {mlp.bp.mean: {min: 1e-3}}", "min is '1e-3'; it must be a number, such as 1.0e-3"),
+        ("accuracy: {mlp.bp.mean: {max: .nan}}", "max is nan; it must be a number"),
+        ("not_comparable: {smoke: [acuracy]}", r"not_comparable.smoke is \['acuracy'\]"),
+    ],
+)
+def test_expectations_that_make_no_sense_are_named(tmp_path, text, message):
+    (tmp_path / "expectations.yaml").write_text(text)
+    with pytest.raises(InvalidParameters, match=message):
+        load_expectations(tmp_path / "expectations.yaml")
+
+
+def test_missing_expectations_are_named(tmp_path):
+    with pytest.raises(InvalidParameters, match=r"cannot read '.*none\.yaml'"):
+        load_expectations(tmp_path / "none.yaml")

@@ -1,0 +1,109 @@
+"""The reproduction's verdict; oracle: the documented contract, on dvc.lock files made up here and committed in real git.
+
+Aimed at: "identical" said of other bits, of nothing at all, or of a stage whose code or parameters have changed.
+"""
+
+import copy
+import subprocess
+
+import pytest
+import yaml
+
+from pcbench.report.reproduction import DIFFERS, IDENTICAL, NOT_COMPARABLE, compare, verdict
+
+
+def stage(out="aa", dep="bb", parameter=3):
+    return {
+        "cmd": "pcbench train digits-mlp",
+        "deps": [{"path": "pcbench/rules", "md5": dep}, {"path": "requirements.lock", "md5": "cc"}],
+        "params": {"params.yaml": {"tasks.digits-mlp": {"epochs": parameter}}},
+        "outs": [{"path": "results/train/digits-mlp", "md5": out}],
+    }
+
+
+NAMES = ("exactness@digits-mlp", "train@digits-mlp", "zoo@resnet18")
+LOCK = {"schema": "2.0", "stages": {**{name: stage() for name in NAMES}, "cost@digits-mlp": stage(), "report": stage()}}
+
+
+def kinds(committed, current):
+    return {name: kind for name, (kind, _) in compare(committed, current).items()}
+
+
+def changed(name, **options):
+    lock = copy.deepcopy(LOCK)
+    lock["stages"][name] = stage(**options)
+    return lock
+
+
+def test_the_same_lock_is_identical_in_every_deterministic_stage_and_in_no_other():
+    assert kinds(LOCK, copy.deepcopy(LOCK)) == dict.fromkeys(NAMES, IDENTICAL)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_bits_from_the_same_code_data_and_parameters_differ(name):
+    assert kinds(LOCK, changed(name, out="other")) == {**dict.fromkeys(NAMES, IDENTICAL), name: DIFFERS}
+
+
+@pytest.mark.parametrize("options", [{"dep": "other"}, {"parameter": 4}, {"dep": "other", "out": "other"}])
+def test_what_was_made_from_something_else_is_not_comparable_and_it_is_said_from_what(options):
+    verdicts = compare(LOCK, changed(NAMES[1], **options))
+    kind, reason = verdicts[NAMES[1]]
+    assert kind == NOT_COMPARABLE
+    assert ("pcbench/rules" if "dep" in options else "params.yaml:tasks.digits-mlp") in reason
+
+
+def test_a_stage_that_was_not_committed_is_not_comparable():
+    committed = copy.deepcopy(LOCK)
+    del committed["stages"][NAMES[0]]
+    assert kinds(committed, LOCK)[NAMES[0]] == NOT_COMPARABLE
+
+
+@pytest.mark.parametrize("section", ["deps", "outs", "params"])
+def test_a_lost_section_is_never_identical(section):
+    lock = copy.deepcopy(LOCK)
+    del lock["stages"][NAMES[0]][section]
+    assert kinds(LOCK, lock)[NAMES[0]] != IDENTICAL
+
+
+def test_times_are_not_compared():
+    assert kinds(LOCK, changed("cost@digits-mlp", out="other")) == dict.fromkeys(NAMES, IDENTICAL)
+
+
+def git(folder, *arguments):
+    identity = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    git(tmp_path, "init", "-q")
+    path = tmp_path / "dvc.lock"
+    path.write_text(yaml.safe_dump(LOCK))
+    git(tmp_path, "add", "dvc.lock")
+    git(tmp_path, "commit", "-q", "-m", "lock")
+    return path
+
+
+def test_the_verdict_counts_and_lists_what_is_not_identical(repository):
+    (line,) = verdict(repository)
+    assert "3 identical" in line
+    repository.write_text(yaml.safe_dump(changed(NAMES[2], out="other")))
+    head, *rest = verdict(repository)
+    assert "2 identical" in head and "1 differs" in head
+    assert NAMES[2] in rest[0] and not any(name in " ".join(rest) for name in NAMES[:2])
+
+
+def test_without_a_lock_of_our_own_nothing_is_identical(repository):
+    repository.unlink()
+    (line,) = verdict(repository)
+    assert "identical" not in line and "no deterministic stage has run" in line
+
+
+@pytest.mark.parametrize("with_git", [True, False], ids=["nothing committed", "no git"])
+def test_without_a_committed_lock_it_is_not_comparable(tmp_path, with_git, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    if with_git:
+        git(tmp_path, "init", "-q")
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump(LOCK))
+    (line,) = verdict(tmp_path / "dvc.lock")
+    assert "not comparable" in line and "identical" not in line
