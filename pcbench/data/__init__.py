@@ -3,13 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
-from pcbench.data import _store, embedded, images
+from pcbench.data import _store, embedded, images, text
 from pcbench.data._types import Dataset, Split
 from pcbench.errors import DataError, InvalidParameters
 
 __all__ = ["Dataset", "Split", "fetch", "load", "names"]
 
-_SPECS = {spec.name: spec for spec in (*embedded.SPECS, *images.SPECS)}
+_SPECS = {spec.name: spec for spec in (*embedded.SPECS, *images.SPECS, *text.SPECS)}
 
 
 def names():
