@@ -5,7 +5,6 @@ import os
 import shutil
 import tempfile
 import time
-import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -195,7 +194,7 @@ def download(name, archives, folder, system=None):
     places += [str(system)] if system and Path(system).is_dir() else []
     for archive in archives:
         answers = _bring(archive, [f"{place}/{archive.name}" for place in places] + [*archive.addresses], folder)
-        if answers:
+        if answers is not None:
             told = "\n".join(f"  {source}: {answer}" for source, answer in answers.items())
             official = ", ".join(archive.name for archive in archives)
             raise DataError(
@@ -209,7 +208,7 @@ def download(name, archives, folder, system=None):
 
 
 def _bring(archive, sources, folder):
-    """Take an archive from the first source that has it; else say what each answered."""
+    """Take an archive from the first source that has it, and return None; else return what each answered."""
     answers = {}
     hopeful = list(sources)
     for attempt in range(ROUNDS):
@@ -223,7 +222,7 @@ def _bring(archive, sources, folder):
                 if not _is_remote(source) or _is_refusal(error):
                     hopeful.remove(source)
             else:
-                return {}
+                return None
         if not hopeful:
             break
     return answers
@@ -251,10 +250,16 @@ def _receive(source, sink):
     if _is_remote(source):
         # Some servers compress what is compressed already, and requests would undo both.
         identity = {"Accept-Encoding": "identity"}
-        pooch.HTTPDownloader(progressbar=True, chunk_size=2**20, timeout=TIMEOUT, headers=identity)(source, sink, None)
+        fetcher = pooch.HTTPDownloader(progressbar=True, chunk_size=2**20, timeout=TIMEOUT, headers=identity)
+        try:
+            fetcher(source, sink, None)
+        except requests.RequestException:
+            raise
+        except ValueError as error:  # pooch trusts the headers
+            raise BadArchive(f"answered nonsense ({error})") from error
         return
     try:
-        file = open(Path(urllib.parse.urlsplit(source).path).expanduser(), "rb")  # noqa: SIM115
+        file = open(Path(source.removeprefix("file://")).expanduser(), "rb")  # noqa: SIM115
     except OSError as error:
         raise BadArchive((error.strerror or str(error)).lower()) from error
     with file:
@@ -262,7 +267,7 @@ def _receive(source, sink):
 
 
 def _is_remote(source):
-    return urllib.parse.urlsplit(source).scheme in ("http", "https")
+    return source.startswith(("http://", "https://"))
 
 
 def _is_refusal(error):

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -142,6 +143,7 @@ FAULTS = {
         lambda h, c: answer(h, b"<html>Log in", kind="text/html"),
         "not a whole gzip file .Not a gzipped file",
     ),
+    "a length that is none": (lambda h, c: answer(h, c, length="many"), "answered nonsense"),
     "hangs up": (hang_up, "cannot be reached"),
     "endless": (endless, "it holds more than the expected [0-9]+ bytes"),
 }
@@ -269,6 +271,16 @@ def test_an_archive_is_verified_where_its_content_is_not_known(server, tmp_path)
         _store.fetch(spec, tmp_path)
 
 
+@pytest.mark.parametrize("mirror", ["http://[nonsense", "ftp://127.0.0.1/", "http://", "~/no-such-folder", "\t"])
+def test_a_mirror_that_is_nonsense_is_told_and_passed_over(mirror, server, tmp_path, monkeypatch):
+    monkeypatch.setenv("PCBENCH_MIRROR", mirror)
+    spec, _ = small_mnist(server.address)
+    with pytest.raises(DataError, match=re.escape(f"{mirror.rstrip('/')}/mnist/{IMAGES}: ")):
+        _store.fetch(spec, tmp_path / "datasets")
+    _, server.files = small_mnist(server.address)
+    fetched(spec, tmp_path / "datasets")
+
+
 def test_a_mirror_that_cannot_be_read_is_told(server, tmp_path, monkeypatch):
     spec, _ = small_mnist(server.address)
     (tmp_path / "mirror" / IMAGES).mkdir(parents=True)
@@ -382,6 +394,13 @@ def test_a_process_that_was_killed_leaves_no_data_set_and_the_next_fetch_cleans_
     server.faults = {}
     fetched(spec, tmp_path)
     assert not list((tmp_path / "mnist").glob(".partial-*"))
+
+
+def test_an_archive_without_any_source_is_told(tmp_path):
+    spec, _ = small_mnist("http://127.0.0.1:9")
+    nowhere = [replace(archive, addresses=()) for archive in spec.make.args[1]]
+    with pytest.raises(DataError, match=f"no source gave {IMAGES}"):
+        _store.fetch(_store.published("mnist", nowhere, spec.read), tmp_path)
 
 
 def test_a_failure_keeps_the_other_data_sets(server, tmp_path):
