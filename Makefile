@@ -15,7 +15,7 @@ PIPELINE = $(if $(filter default,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.ya
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-repro: $(VENV)/.installed ## fetch, train, measure, report, check: PROFILE=default (minutes), paper (hours), smoke (seconds)
+repro: $(VENV)/.installed ## fetch, train, measure, report, check: PROFILE=default (minutes), smoke, paper (hours), full (days)
 	@test -f $(PIPELINE) || { echo "error: no profile '$(PROFILE)'; there are: default $$(ls profiles | xargs)"; exit 2; }
 	@echo "==> dvc repro, profile $(PROFILE): what is up to date is not run again"
 	@test -e .git || dvc config --local core.no_scm true
@@ -34,7 +34,7 @@ lint: $(VENV)/.installed ## what the code must look like
 	@ruff check . && ruff format --check .
 
 profiles: dvc.yaml ## write profiles/*/dvc.yaml anew from dvc.yaml
-	@for profile in smoke paper; do \
+	@for profile in smoke paper full; do \
 	  mkdir -p profiles/$$profile; \
 	  $(PYTHON) profiles/derive.py $$profile > profiles/$$profile/dvc.yaml; \
 	done

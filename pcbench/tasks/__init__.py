@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from torch import nn
 
 from pcbench.errors import InvalidParameters
-from pcbench.tasks.models import CNN, MLP, CharacterRNN, GatedCharacterRNN, RowRNN, RowTransformer
+from pcbench.tasks.models import (
+    CNN,
+    MLP,
+    GatedTokenRNN,
+    RowRNN,
+    RowTransformer,
+    SmallAlexNet,
+    TokenRNN,
+    small_resnet18,
+)
 
 
 @dataclass(frozen=True)
@@ -41,17 +50,25 @@ def _row_rnn(data, **numbers):
     return RowRNN(data.train.inputs.shape[-1], len(data.classes), **numbers)
 
 
-def _character_rnn(data, **numbers):
-    return CharacterRNN(len(data.vocabulary), len(data.classes), **numbers)
+def _token_rnn(data, **numbers):
+    return TokenRNN(len(data.vocabulary), len(data.classes), **numbers)
 
 
 def _gated_rnn(data, **numbers):
-    return GatedCharacterRNN(len(data.vocabulary), len(data.classes), **numbers)
+    return GatedTokenRNN(len(data.vocabulary), len(data.classes), **numbers)
 
 
 def _row_transformer(data, **numbers):
     tokens, features = data.train.inputs.shape[-2:]
     return RowTransformer(tokens, features, len(data.classes), **numbers)
+
+
+def _small_alexnet(data, **numbers):
+    return SmallAlexNet(len(data.classes), **numbers)
+
+
+def _small_resnet18(data, **numbers):
+    return small_resnet18(len(data.classes), **numbers)
 
 
 TASKS = {
@@ -61,12 +78,18 @@ TASKS = {
         Task("digits-cnn", "cnn", "digits", _cnn),
         Task("digits-rnn", "rnn", "digits", _row_rnn),
         Task("digits-transformer", "transformer", "digits", _row_transformer),
-        Task("surnames-rnn", "rnn", "surnames", _character_rnn),
+        Task("surnames-rnn", "rnn", "surnames", _token_rnn),
         Task("surnames-lstm", "rnn", "surnames", _gated_rnn),
         Task("surnames-gru", "rnn", "surnames", _gated_rnn),
         Task("fashion-mlp", "mlp", "fashion-mnist", _mlp),
         Task("fashion-cnn", "cnn", "fashion-mnist", _cnn),
         Task("fashion-rnn", "rnn", "fashion-mnist", _row_rnn),
+        Task("mnist-cnn", "cnn", "mnist", _cnn),
+        Task("cifar10-cnn", "cnn", "cifar10", _small_alexnet),
+        Task("cifar10-resnet18", "cnn", "cifar10", _small_resnet18),
+        Task("agnews-rnn", "rnn", "ag-news", _token_rnn),
+        Task("imdb-lstm", "rnn", "imdb", _gated_rnn),
+        Task("sst2-gru", "rnn", "sst2", _gated_rnn),
     )
 }
 

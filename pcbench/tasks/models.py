@@ -1,13 +1,14 @@
 """The models: each a page that reads like the method section."""
 
 import torch
+import torchvision
 from torch import nn
 
 import pcbench.nn
 
 
 class MLP(nn.Module):
-    """Fully connected network with one hidden layer.
+    """Fully connected network with two hidden layers.
 
     Maps images ``(batch, 1, height, width)`` to logits ``(batch, classes)``.
     """
@@ -67,43 +68,81 @@ class RowRNN(nn.Module):
         return self.readout(state)
 
 
-class CharacterRNN(nn.Module):
-    """Many-to-one recurrent network that reads a word character by character.
+class TokenRNN(nn.Module):
+    """Many-to-one recurrent network that reads a text token by token; a token may be a character or a word.
 
-    Maps character numbers ``(batch, length)``, padded with 0 on the left so that every word ends at the last step, to
-    logits ``(batch, classes)``. Only the last ``steps`` characters are read: few words are longer.
+    Maps token numbers ``(batch, length)``, padded with 0 on the left so that every text ends at the last step, to
+    logits ``(batch, classes)``. Only the last ``steps`` tokens are read: few surnames are longer.
     """
 
-    def __init__(self, characters, classes, steps, embedding, hidden):
+    def __init__(self, tokens, classes, steps, embedding, hidden):
         super().__init__()
         self.steps = steps
-        self.embedding = nn.Embedding(characters, embedding, padding_idx=0)
+        self.embedding = nn.Embedding(tokens, embedding, padding_idx=0)
         self.cell = nn.RNNCell(embedding, hidden)
         self.readout = nn.Linear(hidden, classes)
 
-    def forward(self, words):
+    def forward(self, texts):
         """Return the logits."""
-        embedded = self.embedding(words[:, -self.steps :])
-        state = embedded.new_zeros(words.shape[0], self.cell.hidden_size)
-        for character in embedded.unbind(1):
-            state = self.cell(character, state)
+        embedded = self.embedding(texts[:, -self.steps :])
+        state = embedded.new_zeros(embedded.shape[0], self.cell.hidden_size)
+        for token in embedded.unbind(1):
+            state = self.cell(token, state)
         return self.readout(state)
 
 
-class GatedCharacterRNN(nn.Module):
-    """Many-to-one LSTM or GRU that reads a word character by character; input and output as `CharacterRNN`."""
+class GatedTokenRNN(nn.Module):
+    """Many-to-one LSTM or GRU that reads a text token by token; input and output as `TokenRNN`."""
 
-    def __init__(self, characters, classes, kind, steps, embedding, hidden):
+    def __init__(self, tokens, classes, kind, steps, embedding, hidden):
         super().__init__()
         self.steps = steps
-        self.embedding = nn.Embedding(characters, embedding, padding_idx=0)
+        self.embedding = nn.Embedding(tokens, embedding, padding_idx=0)
         self.recurrent = getattr(pcbench.nn, kind)(embedding, hidden, batch_first=True)
         self.readout = nn.Linear(hidden, classes)
 
-    def forward(self, words):
+    def forward(self, texts):
         """Return the logits."""
-        states, _ = self.recurrent(self.embedding(words[:, -self.steps :]))
+        states, _ = self.recurrent(self.embedding(texts[:, -self.steps :]))
         return self.readout(states[:, -1])
+
+
+class SmallAlexNet(nn.Module):
+    """AlexNet's five convolutions and three linear layers, with strides and widths for images of side 32.
+
+    Maps images ``(batch, 3, 32, 32)`` to logits ``(batch, classes)``.
+    """
+
+    def __init__(self, classes, width, dropout):
+        super().__init__()
+        pool = nn.MaxPool2d(2)
+        self.features = nn.Sequential(
+            *(nn.Conv2d(3, width, 3, padding=1), nn.ReLU(inplace=True), pool),
+            *(nn.Conv2d(width, 3 * width, 3, padding=1), nn.ReLU(inplace=True), pool),
+            *(nn.Conv2d(3 * width, 6 * width, 3, padding=1), nn.ReLU(inplace=True)),
+            *(nn.Conv2d(6 * width, 4 * width, 3, padding=1), nn.ReLU(inplace=True)),
+            *(nn.Conv2d(4 * width, 4 * width, 3, padding=1), nn.ReLU(inplace=True), pool),
+        )
+        self.classifier = nn.Sequential(
+            *(nn.Dropout(dropout), nn.Linear(4 * width * 4 * 4, 16 * width), nn.ReLU(inplace=True)),
+            *(nn.Dropout(dropout), nn.Linear(16 * width, 16 * width), nn.ReLU(inplace=True)),
+            nn.Linear(16 * width, classes),
+        )
+
+    def forward(self, images):
+        """Return the logits."""
+        return self.classifier(self.features(images).flatten(1))
+
+
+def small_resnet18(classes):
+    """Torchvision's ResNet-18 with the usual stem for images of side 32: a 3 × 3 convolution, and no pooling.
+
+    Maps images ``(batch, 3, 32, 32)`` to logits ``(batch, classes)``.
+    """
+    model = torchvision.models.resnet18(num_classes=classes)
+    model.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    return model
 
 
 class RowTransformer(nn.Module):
