@@ -1,0 +1,207 @@
+"""The claims; oracle: what each sentence says, on metrics in which everything holds and then one thing does not.
+
+Aimed at: a verdict that is typed rather than computed. Every claim is perturbed until its verdict changes; the words of
+the evidence are free.
+"""
+
+import copy
+
+import pytest
+
+from pcbench.report.claims import CLAIMS, NOT_TESTED, REFUTED, REPRODUCED, judge
+
+DTYPES = ("float32", "float64")
+FAMILIES = {"mlp-task": "mlp", "cnn-task": "cnn", "rnn-task": "rnn", "skip-task": "transformer"}
+
+
+def divergence(relative_l2):
+    equal = relative_l2 == 0.0
+    found = {"l2": relative_l2, "relative_l2": relative_l2, "max_ulp": 0 if equal else 9, "bitwise_equal": equal}
+    return {dtype: {**found, "seeds": 3, "seeds_equal": 3 * equal} for dtype in DTYPES}
+
+
+def cost(ratio):
+    return {"ratio_median": ratio, "ratio_q1": 0.9 * ratio, "ratio_q3": 1.1 * ratio, "peak_ratio": 1.0}
+
+
+def task(family):
+    return {
+        "family": family,
+        "identities": 3 if family == "transformer" else 0,
+        "exactness": {
+            "zil": divergence(0.0),
+            "zil-state": divergence(1e-14),
+            "not-layer-dependent": divergence(0.3),
+            "not-levelled": divergence(0.2 if family == "transformer" else 1e-14),
+            "sigma-0.01": divergence(3.0),
+            "sigma-0.6": divergence(400.0),
+            "gamma-0.5": divergence(0.5),
+            "il-20": divergence(0.3),
+            "il-100": divergence(0.02),
+        },
+        "cost": {"bp": cost(1.0), "zil": cost(1.4), "il-L": cost(4.0), "il-20": cost(15.0)},
+        "weights": {
+            "zil": {"max_ulp": 0, "bitwise_equal": True, "updates": 40, "updates_equal": 40, "final_l2": 0.0},
+            "il": {"max_ulp": 99, "bitwise_equal": False, "updates": 40, "updates_equal": 0, "final_l2": 9.0},
+        },
+        "accuracy": {},
+    }
+
+
+METRICS = {
+    "schema": 1,
+    "profile": "test",
+    "tasks": {name: task(family) for name, family in FAMILIES.items()},
+    "zoo": {name: {"bitwise_equal": True, "buffers_equal": True, "bp_repeats_itself": True} for name in ("a", "b")},
+}
+# As the sentences are worded, with everything as theory has it: Z-IL needs γ = 1 and σ = 0, not 0.5 and 0.6.
+AS_THEORY_HAS_IT = {
+    "exact-mlp": REPRODUCED,
+    "exact-cnn": REPRODUCED,
+    "exact-rnn": REPRODUCED,
+    "exact-graph": REPRODUCED,
+    "necessity-levelling": REPRODUCED,
+    "necessity-layer-dependent": REPRODUCED,
+    "necessity-epsilon": REFUTED,
+    "necessity-gamma": REFUTED,
+    "il-approximates": REPRODUCED,
+    "il-costly": REPRODUCED,
+    "zil-efficient": REPRODUCED,
+}
+
+
+def put(changes, metrics=METRICS):
+    """``metrics`` with a value at each path ``a/b/c``; ``...`` removes what is there."""
+    changed = copy.deepcopy(metrics)
+    for where, value in changes.items():
+        *parents, last = where.split("/")
+        inner = changed
+        for key in parents:
+            inner = inner[key]
+        if value is ...:
+            del inner[last]
+        else:
+            inner[last] = value
+    return changed
+
+
+def verdicts(metrics):
+    return {name: found["verdict"] for name, found in judge(metrics).items()}
+
+
+def everywhere(where, value):
+    return {f"tasks/{name}/{where}": value for name in FAMILIES}
+
+
+def test_with_everything_as_theory_has_it():
+    found = verdicts(METRICS)
+    assert {name: found[name] for name in AS_THEORY_HAS_IT} == AS_THEORY_HAS_IT
+
+
+def test_every_claim_is_sourced_and_its_name_its_own():
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
+    assert all(claim.sentence and claim.source and claim.stages for claim in CLAIMS)
+    assert all(found["evidence"].strip() for found in judge(METRICS).values())
+
+
+def of(name, where):
+    return f"tasks/{name}/{where}"
+
+
+# What each claim's verdict must become when one measured figure is otherwise.
+PERTURBED = [
+    *(
+        (f"exact-{kind}", {of(f"{kind}-task", where): value}, REFUTED)
+        for kind in ("mlp", "cnn", "rnn")
+        for where, value in (
+            ("exactness/zil/float32/bitwise_equal", False),
+            ("exactness/zil/float64/bitwise_equal", False),
+            ("weights/zil/max_ulp", 1),
+            ("weights/zil/max_ulp", None),
+            ("weights/zil/bitwise_equal", False),
+        )
+    ),
+    *(
+        (f"exact-{kind}", {of(f"{kind}-task", where): ...}, NOT_TESTED)
+        for kind in ("mlp", "cnn", "rnn")
+        for where in ("exactness/zil", "exactness/zil/float32", "exactness/zil/float64", "weights/zil")
+    ),
+    *((f"exact-{kind}", {f"tasks/{kind}-task": ...}, NOT_TESTED) for kind in ("mlp", "cnn", "rnn")),
+    ("exact-graph", {"zoo/b/bitwise_equal": False}, REFUTED),
+    ("exact-graph", {"zoo/b/buffers_equal": False}, REFUTED),
+    ("exact-graph", {of("skip-task", "exactness/zil/float64/bitwise_equal"): False}, REFUTED),
+    ("exact-graph", {of("skip-task", "weights/zil/max_ulp"): 3}, REFUTED),
+    ("exact-graph", {of("skip-task", "weights/zil"): ...}, NOT_TESTED),
+    ("exact-graph", {"zoo": {}}, NOT_TESTED),
+    ("necessity-levelling", {of("skip-task", "exactness/not-levelled"): divergence(1e-14)}, REFUTED),
+    ("necessity-levelling", {of("skip-task", "exactness/zil-state"): divergence(0.1)}, REFUTED),
+    ("necessity-levelling", {of("skip-task", "exactness/not-levelled"): ...}, NOT_TESTED),
+    ("necessity-levelling", {of("skip-task", "identities"): 0}, NOT_TESTED),
+    ("necessity-layer-dependent", {of("cnn-task", "exactness/not-layer-dependent"): divergence(1e-14)}, REFUTED),
+    ("necessity-layer-dependent", {of("cnn-task", "exactness/zil-state"): divergence(1e-3)}, REFUTED),
+    ("necessity-layer-dependent", {of("cnn-task", "exactness/not-layer-dependent"): ...}, NOT_TESTED),
+    ("necessity-layer-dependent", {of("cnn-task", "exactness/zil-state/float64"): ...}, NOT_TESTED),
+    (
+        "necessity-epsilon",
+        {**everywhere("exactness/sigma-0.6", divergence(1e-14)), **everywhere("exactness/zil-state", divergence(0.1))},
+        REPRODUCED,
+    ),
+    ("necessity-epsilon", everywhere("exactness/sigma-0.6", divergence(1e-14)), REFUTED),
+    ("necessity-epsilon", {of("mlp-task", "exactness/sigma-0.6"): ...}, NOT_TESTED),
+    (
+        "necessity-gamma",
+        {**everywhere("exactness/gamma-0.5", divergence(1e-14)), **everywhere("exactness/zil-state", divergence(0.1))},
+        REPRODUCED,
+    ),
+    ("necessity-gamma", everywhere("exactness/gamma-0.5", divergence(1e-14)), REFUTED),
+    ("necessity-gamma", {of("rnn-task", "exactness/gamma-0.5/float64"): ...}, NOT_TESTED),
+    ("il-approximates", {of("mlp-task", "exactness/il-100"): divergence(0.4)}, REFUTED),
+    ("il-approximates", {of("mlp-task", "exactness/il-100"): divergence(1e-14)}, REFUTED),
+    ("il-approximates", {of("mlp-task", "exactness/il-100"): divergence(0.3)}, REFUTED),
+    ("il-approximates", {of("mlp-task", "exactness/il-100/float64/relative_l2"): None}, REFUTED),
+    ("il-approximates", {of("mlp-task", "exactness/il-100"): ...}, NOT_TESTED),
+    ("il-costly", {of("rnn-task", "cost/il-20"): cost(1.2)}, REFUTED),
+    ("il-costly", {of("rnn-task", "cost/il-20/ratio_q1"): 1.1}, REFUTED),
+    ("il-costly", {of("rnn-task", "cost/il-20"): ...}, NOT_TESTED),
+    ("zil-efficient", {of("rnn-task", "cost/zil"): cost(20.0)}, REFUTED),
+    ("zil-efficient", {of("rnn-task", "cost/zil/ratio_q3"): 3.9}, REFUTED),
+    ("zil-efficient", {of("rnn-task", "cost/il-L"): cost(1.0)}, REFUTED),
+    ("zil-efficient", {of("rnn-task", "cost/zil"): ...}, NOT_TESTED),
+]
+
+
+@pytest.mark.parametrize(
+    ("claim", "changes", "expected"), PERTURBED, ids=[f"{c}-{next(iter(w))}-{e}" for c, w, e in PERTURBED]
+)
+def test_a_verdict_follows_the_figures(claim, changes, expected):
+    assert verdicts(put(changes))[claim] == expected
+
+
+def test_no_claim_is_beyond_every_perturbation():
+    """A claim added later must be perturbed here too: a verdict that cannot change is none."""
+    changing = {name for name, changes, _ in PERTURBED if verdicts(put(changes))[name] != verdicts(METRICS)[name]}
+    assert changing == {claim.id for claim in CLAIMS}
+
+
+@pytest.mark.parametrize("claim", [claim.id for claim in CLAIMS])
+def test_without_any_result_nothing_is_reproduced(claim):
+    empty = {name: {**task(family), "exactness": {}, "cost": {}, "weights": {}} for name, family in FAMILIES.items()}
+    assert verdicts({**METRICS, "tasks": empty, "zoo": {}})[claim] == NOT_TESTED
+
+
+def test_a_claim_about_one_family_does_not_hear_of_another():
+    found = verdicts(put({of("cnn-task", "exactness/zil/float32/bitwise_equal"): False}))
+    assert found["exact-cnn"] == REFUTED
+    assert found["exact-mlp"] == found["exact-rnn"] == REPRODUCED
+
+
+def test_a_difference_outweighs_what_is_missing():
+    changes = {of("mlp-task", "exactness/zil/float32/bitwise_equal"): False, of("mlp-task", "weights/zil"): ...}
+    assert verdicts(put(changes))["exact-mlp"] == REFUTED
+
+
+def test_an_infinite_distance_is_not_zero():
+    changes = everywhere("exactness/not-layer-dependent/float64/relative_l2", None)
+    assert verdicts(put(changes))["necessity-layer-dependent"] == REPRODUCED
+    changes = everywhere("exactness/zil-state/float64/relative_l2", None)
+    assert verdicts(put(changes))["necessity-layer-dependent"] == REFUTED
