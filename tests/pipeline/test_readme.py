@@ -1,0 +1,42 @@
+"""The README; oracle: it is run, and its figures are the committed report's.
+
+Aimed at: an example that no longer works, and a headline table from a report of last month.
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_runs_and_prints_what_it_says(capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    promised = re.findall(r"^print\(.*\)  # (.*)$", example, re.MULTILINE)
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines() == promised
+
+
+def test_the_headline_is_the_committed_reports():
+    shown = subprocess.run(
+        ["git", "show", "HEAD:reports/tables/headline.md"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
+    )
+    if shown.returncode:
+        pytest.skip("no git, or no report committed")
+    (block,) = re.findall(r"<!-- headline: reports/tables/headline.md -->\n(.*?)<!-- end -->", README, re.DOTALL)
+    assert block.strip() == shown.stdout.strip()
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", README))))
+def test_what_it_links_to_is_there(target):
+    assert (ROOT / target).exists()
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`([\w/.*-]+\.(?:py|yaml|md|lock))`", README))))
+def test_the_files_that_it_names_are_there(path):
+    if path.startswith("path/to/"):
+        pytest.skip("a placeholder")
+    assert list(ROOT.glob(path)) or list(ROOT.glob(f"pcbench/rules/{path}"))
