@@ -6,14 +6,18 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
+# The last torchtext, and the PyTorch that it was built for.
+OLD := .venv-torchtext
+COMPARED := .pcbench/generations
+
 # The default profile's pipeline is the repository's own; the others are in profiles/.
 PIPELINE = $(if $(filter default,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
 
-.PHONY: help repro test test-all lint profiles clean
+.PHONY: help repro test test-all test-torchtext lint profiles clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 repro: $(VENV)/.installed ## fetch, train, measure, report, check: PROFILE=default (minutes), smoke, paper (hours), full (days)
 	@test -f $(PIPELINE) || { echo "error: no profile '$(PROFILE)'; there are: default $$(ls profiles | xargs)"; exit 2; }
@@ -30,6 +34,19 @@ test: $(VENV)/.installed ## the fast tests
 test-all: $(VENV)/.installed ## the slow tests too
 	@pytest -n auto -m ''
 
+test-torchtext: $(VENV)/.installed $(OLD)/.installed ## the fast tests on PyTorch 2.3, beside torchtext itself
+	@echo "==> pytest in $(OLD)"
+	@PATH="$(CURDIR)/$(OLD)/bin:$$PATH" pytest -n auto
+	@mkdir -p $(COMPARED)
+	@echo "==> one weight update in each of two PyTorch generations"
+	@$(OLD)/bin/python tests/torchtext/generations.py write $(COMPARED)/old.pt
+	@$(BIN)/python tests/torchtext/generations.py write $(COMPARED)/new.pt
+	@$(BIN)/python tests/torchtext/generations.py compare $(COMPARED)/old.pt $(COMPARED)/new.pt
+	@echo "==> the tokens of $(VENV) against torchtext's"
+	@$(BIN)/python tests/torchtext/parity.py write pcbench $(COMPARED)/pcbench.json
+	@$(OLD)/bin/python tests/torchtext/parity.py write torchtext $(COMPARED)/torchtext.json
+	@$(BIN)/python tests/torchtext/parity.py compare $(COMPARED)/pcbench.json $(COMPARED)/torchtext.json
+
 lint: $(VENV)/.installed ## what the code must look like
 	@ruff check . && ruff format --check .
 
@@ -43,10 +60,20 @@ clean: ## remove results and the report (not the environment, not the data)
 	rm -rf results .pcbench reports/index.html
 
 $(VENV)/.installed: requirements.lock pyproject.toml
+	$(call install,$(VENV),requirements.lock)
+
+$(OLD)/.installed: requirements-torchtext.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || \
+	  { echo "error: torchtext ends at Python 3.12; name such a one: make PYTHON=python3.12 test-torchtext"; exit 2; }
+	$(call install,$(OLD),requirements-torchtext.lock)
+
+# $(call install,ENVIRONMENT,LOCK)
+define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than 3.11; name another one: make PYTHON=python3.12 ..."; exit 2; }
-	@echo "==> setting up $(VENV) from requirements.lock (PyTorch is large: a few minutes)"
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "==> setting up $(1) from $(2) (PyTorch is large: a few minutes)"
+	@$(PYTHON) -m venv $(1)
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check -r $(2)
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+endef
