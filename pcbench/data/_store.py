@@ -287,7 +287,7 @@ def _in_words(error):
         return f"HTTP {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.Timeout) or "Read timed out" in str(error):
         return f"sent nothing for {TIMEOUT:g} s"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+    if isinstance(error, requests.exceptions.ChunkedEncodingError) or "Connection aborted" in str(error):
         return "the connection broke off"
     if isinstance(error, requests.ConnectionError):
         reason = getattr(error.args[0], "reason", error) if error.args else error

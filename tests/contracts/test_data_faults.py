@@ -144,7 +144,7 @@ FAULTS = {
         "not a whole gzip file .Not a gzipped file",
     ),
     "a length that is none": (lambda h, c: answer(h, c, length="many"), "answered nonsense"),
-    "hangs up": (hang_up, "cannot be reached"),
+    "hangs up": (hang_up, "the connection broke off"),
     "endless": (endless, "it holds more than the expected [0-9]+ bytes"),
 }
 
