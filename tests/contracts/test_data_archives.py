@@ -66,7 +66,7 @@ REFUSED = {
         BATCH,
     ),
     "another content first": (tar_with((member(BATCH), b"cos\nsystem\n(S'touch escaped'\ntR.")), "wrong content"),
-    "a member that is a bomb": (tar_with((member(BATCH), bytes(2**20))), "more than the expected"),
+    "a member that is a bomb": (tar_with((member(BATCH), bytes(2**19))), "more than the expected [0-9]{5} bytes"),
     "an unexpected bomb": (tar_with((member("bomb"), bytes(2**22))), "more than the expected"),
     "a header that is a bomb": (tar_with((member("x", pax={"comment": "x" * 2**22}), b"")), "more than the expected"),
     "a gzip bomb": (gzip.compress(bytes(2**24)), "not a whole tar.gz file|does not hold"),

@@ -123,6 +123,10 @@ def endless(handler, content):
         handler.close_connection = True
 
 
+def bomb(handler, content):
+    answer(handler, gzip.compress(bytes(48_000_000), 1))  # a thousandth of it on the wire
+
+
 other_content = gzip.compress(b"another data set", mtime=0)
 FAULTS = {
     "truncated": (lambda h, c: answer(h, c[: len(c) // 2], length=len(c)), "the connection broke off"),
@@ -145,6 +149,7 @@ FAULTS = {
     ),
     "a length that is none": (lambda h, c: answer(h, c, length="many"), "answered nonsense"),
     "hangs up": (hang_up, "the connection broke off"),
+    "a gzip bomb": (bomb, "it holds more than the expected 47040016 bytes"),
     "endless": (endless, "it holds more than the expected [0-9]+ bytes"),
 }
 
