@@ -13,10 +13,13 @@ class Split:
         inputs: ``(examples, ...)``: images float32 ``(examples, channels, height, width)``, or character numbers int64
             ``(examples, length)``.
         targets: class numbers, int64 ``(examples,)``.
+        bucketed: whether batches are made of texts of nearly the same length, without the padding that all of a
+            batch's texts have; see `pcbench.data.text_pipeline.batches`.
     """
 
     inputs: Tensor
     targets: Tensor
+    bucketed: bool = False
 
 
 @dataclass(frozen=True)

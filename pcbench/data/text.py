@@ -89,7 +89,7 @@ def _read(name, rows, test, classes, length, size, folder):
 
     def split(rows):
         inputs = encode_padded([text for _, text in rows], words, length)
-        return Split(inputs, torch.tensor([number for number, _ in rows]))
+        return Split(inputs, torch.tensor([number for number, _ in rows]), bucketed=True)
 
     return Dataset(name, split(labelled["train"]), split(labelled[test]), classes, vocabulary=words)
 

@@ -7,6 +7,7 @@ import math
 
 import torch
 
+from pcbench.data.text_pipeline import batches
 from pcbench.errors import InvalidParameters
 from pcbench.params import rule_options
 from pcbench.provenance import global_stream, stream
@@ -21,7 +22,12 @@ def initial_model(task, numbers, data, seed):
 
 def epoch_batches(split, batch_size, seed, epoch):
     """Yield the epoch's shuffled batches ``(inputs, targets)``; the last one may be smaller."""
-    order = torch.randperm(len(split.targets), generator=stream(seed, "order", epoch))
+    generator = stream(seed, "order", epoch)
+    if split.bucketed:
+        for indices, inputs in batches(split.inputs, batch_size, generator):
+            yield inputs, split.targets[indices]
+        return
+    order = torch.randperm(len(split.targets), generator=generator)
     for indices in order.split(batch_size):
         yield split.inputs[indices], split.targets[indices]
 

@@ -7,7 +7,6 @@ other, a divergence that is measured before the update.
 import copy
 import hashlib
 import json
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -16,25 +15,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from pcbench import provenance
+from pcbench.data import Dataset, Split
 from pcbench.errors import NonFiniteLoss, PCBenchError, ResultError
 from pcbench.files import write_json
 from pcbench.measure.training import accuracy, train
 from pcbench.tasks import Task
-
-
-@dataclass(frozen=True)
-class Split:
-    inputs: torch.Tensor
-    targets: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Data:
-    """What `train` reads of a data set."""
-
-    train: Split
-    test: Split
-    classes: tuple = ("left", "middle", "right")
 
 
 def synthetic():
@@ -46,7 +31,7 @@ def synthetic():
         targets = torch.arange(size) % 3
         return Split(centres[targets] + 0.3 * torch.randn(size, 5, generator=generator), targets)
 
-    return Data(split(22), split(12))
+    return Dataset("synthetic", split(22), split(12), ("left", "middle", "right"))
 
 
 def model(data, hidden):
