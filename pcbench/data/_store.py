@@ -78,11 +78,6 @@ class Spec:
     read: Callable
     remedy: str
 
-    @property
-    def sha256(self):
-        """One digest over the content of all files; empty if it is not all known beforehand (see `digest`)."""
-        return _digest(self.files, {}) if all(file.sha256 for file in self.files) else ""
-
 
 def published(name, archives, read, system=None):
     """The `Spec` of a data set that a publisher offers as ``archives``.

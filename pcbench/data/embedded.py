@@ -57,7 +57,7 @@ def _read_digits(folder):
         images = torch.from_numpy(table[:, 1:]).reshape(-1, 1, 8, 8).float() / 16
         return Split(images, torch.from_numpy(table[:, 0]).clone())
 
-    return Dataset("digits", split("train"), split("test"), tuple("0123456789"), DIGITS.sha256)
+    return Dataset("digits", split("train"), split("test"), tuple("0123456789"))
 
 
 def _make_surnames(folder):
@@ -90,7 +90,7 @@ def _read_surnames(folder):
             inputs[i, length - len(surname) :] = torch.tensor([number.get(c, 1) for c in surname])
         return Split(inputs, torch.tensor([classes.index(language) for _, language, _ in chosen]))
 
-    return Dataset("surnames", split("train"), split("test"), classes, SURNAMES.sha256, vocabulary)
+    return Dataset("surnames", split("train"), split("test"), classes, vocabulary=vocabulary)
 
 
 def _rows(path):
