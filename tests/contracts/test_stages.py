@@ -1,0 +1,188 @@
+"""The stages of the pipeline, training above all; oracle: the bits of a run that nothing interrupted.
+
+Aimed at: a checkpoint of other numbers that is gone on from, finished work that is repeated, a killed run that leaves half a
+result.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from pcbench import data, stages
+from pcbench.errors import PCBenchError
+from pcbench.files import read_json, write_json
+from pcbench.provenance import result_digest, sidecar
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+
+def parameters(epochs=1, seeds=(0,), lr=0.003):
+    """Z-IL and BP only, so that an epoch is short."""
+    return {
+        "profiles": {"smoke": {"seeds": list(seeds), "tasks": {"digits-mlp": {"data": "digits", "epochs": epochs}}}},
+        "tasks": {
+            "digits-mlp": {"model": {"hidden": 8}, "batch_size": 64, "optimizer": {"name": "adam", "lr": lr}},
+        },
+        "train": {"rules": {key: OWN["train"]["rules"][key] for key in ("bp", "zil")}},
+    }
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("datasets")
+    data.fetch("digits", folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _as_before(tmp_path, monkeypatch):
+    """A stage sets threads and determinism for its whole process, and writes where it runs."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    monkeypatch.chdir(tmp_path)
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def experiment(digits, **options):
+    return stages.Experiment("digits-mlp", "smoke", parameters(**options), digits)
+
+
+def checkpoints():
+    return sorted(path.name for path in stages.CHECKPOINTS.glob("*/*/*"))
+
+
+@pytest.mark.slow
+def test_training_blocked_at_its_end_is_finished_without_training_again(digits, tmp_path, monkeypatch):
+    """Every seed was trained, but the result could not be written: its checkpoints answer the next run."""
+    (tmp_path / "results").write_text("a file in the way")
+    with pytest.raises(PCBenchError, match="cannot write to 'results/smoke/train/digits-mlp'"):
+        stages.train(experiment(digits))
+    assert checkpoints() == ["seed-0.json", "seed-0.pt"]
+    (tmp_path / "results").unlink()
+    (finished,) = stages.CHECKPOINTS.glob("*/*/seed-0.json")
+    marked = finished.read_text().replace('"seed": 0', '"seed": 7')  # shows where the result comes from
+    finished.write_text(marked)
+    folder = stages.train(experiment(digits))
+    assert folder == Path("results/smoke/train/digits-mlp")
+    assert (folder / "seed-0.json").read_text() == marked
+    write_json(folder / "seed-0.json", {**read_json(folder / "seed-0.json"), "seed": 0})
+    assert checkpoints() == [], "kept any longer, they would answer a forced rerun"
+    blocked = result_digest(folder)
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    monkeypatch.chdir(clean)
+    again = stages.train(experiment(digits))
+    assert result_digest(again) == blocked
+    (found,) = again.glob("seed-*.json")
+    rules = {record["rule"]: record["metrics"] for record in read_json(found)["results"]}
+    assert rules["zil"]["weights_sha256"] == rules["bp"]["weights_sha256"]
+    record = read_json(sidecar(again))
+    assert record["result_sha256"] == result_digest(again)
+    assert (record["parameters"]["epochs"], record["parameters"]["seeds"], record["threads"]) == (1, [0], 1)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_other_numbers_is_not_gone_on_from(digits, tmp_path):
+    """After a change of the learning rate the result is that of a run which never saw the old one."""
+    (tmp_path / "results").write_text("a file in the way")
+    with pytest.raises(PCBenchError):
+        stages.train(experiment(digits))
+    (tmp_path / "results").unlink()
+    changed = result_digest(stages.train(experiment(digits, lr=0.01)))
+    assert checkpoints() == ["seed-0.json", "seed-0.pt"], "those of the old numbers"
+    old = result_digest(stages.train(experiment(digits)))
+    assert changed != old
+    assert result_digest(stages.train(experiment(digits, lr=0.01))) == changed
+
+
+@pytest.mark.slow
+def test_fewer_seeds_leave_no_stale_one_behind(digits):
+    folder = stages.train(experiment(digits, seeds=(0, 1)))
+    both = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sorted(both) == ["seed-0.json", "seed-1.json"]
+    stages.train(experiment(digits, seeds=(1,)))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"seed-1.json": both["seed-1.json"]}
+
+
+SCRIPT = """
+import sys, yaml
+from pathlib import Path
+from pcbench import stages
+if __name__ == "__main__":
+    whole = yaml.safe_load(Path("own.yaml").read_text())
+    stages.train(stages.Experiment("digits-mlp", "smoke", whole, Path(sys.argv[1])))
+"""
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def workers_of(pid):
+    """The processes that ``pid`` started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent == pid:
+            found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("whole_group", [True, False], ids=["all processes", "the parent only"])
+def test_killed_in_the_middle_it_resumes_to_the_same_bits(digits, tmp_path, whole_group):
+    whole = parameters(epochs=15, seeds=(0, 1))
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(whole))
+    (tmp_path / "run.py").write_text(SCRIPT)
+    # A copy, for whoever edits the package meanwhile: a checkpoint of other code is not gone on from.
+    shutil.copytree(ROOT / "pcbench", tmp_path / "package" / "pcbench", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "run.py", str(digits)]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "package")}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
+    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **quiet)
+    while process.poll() is None and not list(tmp_path.glob(".pcbench/checkpoints/*/*/seed-*.pt")):
+        time.sleep(0.05)
+    assert process.poll() is None, "it ended before it could be killed: make the run longer"
+    workers = workers_of(process.pid)
+    if whole_group:
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.wait()
+    for _ in range(600):  # orphans notice at the end of their epoch
+        if not any(map(alive, workers)):
+            break
+        time.sleep(0.1)
+    assert not any(map(alive, workers)), "a worker outlives its parent"
+    assert not (tmp_path / "results").exists()
+    kept = list(tmp_path.glob(".pcbench/checkpoints/*/*/seed-*.pt"))
+    assert kept
+    states = [torch.load(path, weights_only=True) for path in kept]
+    epochs = [len(yaml.safe_load(state["bp"]["record"])[0]) for state in states]
+    assert any(0 < done < 15 for done in epochs), f"nothing was interrupted: {epochs}"
+    subprocess.run(command, cwd=tmp_path, check=True, **quiet)
+    resumed = result_digest(tmp_path / "results/smoke/train/digits-mlp")
+    expected = stages.train(
+        stages.Experiment(
+            "digits-mlp", "expected", {**whole, "profiles": {"expected": whole["profiles"]["smoke"]}}, digits
+        )
+    )
+    assert resumed == result_digest(expected)
+    assert not [path for path in tmp_path.glob(".pcbench/**/*") if path.is_file()]
