@@ -34,6 +34,9 @@ LEVELS = "tests/properties/test_levels.py"
 TRAINING = "tests/contracts/test_training.py"
 RULES = "tests/contracts/test_rules.py"
 VERIFY = "tests/contracts/test_verify.py"
+GATE = "tests/contracts/test_gate.py"
+CLAIMS = "tests/contracts/test_claims.py"
+CLI = "tests/contracts/test_cli.py"
 
 
 @dataclass(frozen=True)
@@ -265,6 +268,69 @@ MUTANTS = (
         "    model.eval()\n",
         "",
         (TRAINING,),
+    ),
+    Mutant(
+        "gate: at most counts as at least",
+        "report/gate.py",
+        'value <= bounds["max"]',
+        'value >= bounds["max"]',
+        (GATE,),
+    ),
+    Mutant(
+        "gate: a missing figure passes",
+        "report/gate.py",
+        'return Finding(FAIL, what, "missing"',
+        'return Finding(PASS, what, "missing"',
+        (GATE,),
+    ),
+    Mutant(
+        "check: exit code 0 whatever fell short",
+        "cli.py",
+        "    if counts[gate.FAIL]:\n        raise typer.Exit(1)",
+        "    if counts[gate.FAIL]:\n        raise typer.Exit(0)",
+        (f"{CLI}::test_check_exits_with_one_and_names_what_fell_short",),
+    ),
+    Mutant(
+        "verify: exit code 0 whatever the verdict",
+        "cli.py",
+        "raise typer.Exit(0 if same else 1)",
+        "raise typer.Exit(0)",
+        (f"{CLI}::test_verifys_exit_code_is_its_verdict",),
+    ),
+    Mutant(
+        "reproduction: other bits count as identical",
+        "report/reproduction.py",
+        'elif _changed(before.get("outs"), stage.get("outs")):',
+        "elif False:",
+        ("tests/contracts/test_reproduction.py",),
+    ),
+    Mutant(
+        "claims: exactness of float64 alone is asked for",
+        "report/claims.py",
+        'elif not found["bitwise_equal"]:',
+        'elif not found["bitwise_equal"] and dtype == "float64":',
+        (CLAIMS,),
+    ),
+    Mutant(
+        "claims: the zoo's buffers do not count",
+        "report/claims.py",
+        'if not (found["bitwise_equal"] and found["buffers_equal"])',
+        'if not found["bitwise_equal"]',
+        (CLAIMS,),
+    ),
+    Mutant(
+        "data: a corrupted file is loaded",
+        "data/_store.py",
+        "if found != expected:",
+        "if not found:",
+        (f"{CLI}::test_a_corrupted_data_file_is_named_with_both_checksums",),
+    ),
+    Mutant(
+        "params.yaml: unknown keys ignored",
+        "params.py",
+        "if key not in form and ... not in form:",
+        "if False:",
+        ("tests/contracts/test_params.py",),
     ),
 )
 
