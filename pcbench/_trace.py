@@ -8,9 +8,12 @@ traces again when the signature changes.
 
 import operator
 import os
+import random
 import sys
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import (
@@ -42,6 +45,12 @@ IN_PLACE_OPERATORS = {
     operator.imul: operator.mul,
     operator.itruediv: operator.truediv,
     operator.imatmul: operator.matmul,
+    operator.ipow: operator.pow,
+    operator.imod: operator.mod,
+    operator.ifloordiv: operator.floordiv,
+    operator.iand: operator.and_,
+    operator.ior: operator.or_,
+    operator.ixor: operator.xor,
 }
 
 _HERE = (os.path.dirname(torch.__file__), __file__)
@@ -58,7 +67,8 @@ def trace(model, inputs, leaves=()):
         UnsupportedModule: naming the module and the line that cannot be expressed as local functions.
     """
     tracer = _Tracer(inputs, leaves)
-    state = torch.get_rng_state()
+    _refuse_hooks(model, tracer)
+    state, other_states = torch.get_rng_state(), (random.getstate(), repr(np.random.get_state()))
     before = _snapshot(model)
     try:
         with _autograd_functions_recorded(), _proxies_in_buffers():
@@ -69,7 +79,12 @@ def trace(model, inputs, leaves=()):
         raise UnsupportedModule(f"{tracer.where()} cannot be traced: {error}") from error
     finally:
         written = _restore(before)
-    if not torch.equal(state, torch.get_rng_state()):
+    if tracer.refused:  # and the user's forward has caught it
+        raise tracer.refused
+    if not torch.equal(state, torch.get_rng_state()) or other_states != (
+        random.getstate(),
+        repr(np.random.get_state()),
+    ):
         torch.set_rng_state(state)
         raise UnsupportedModule(
             f"{_kind(model)}: its forward draws random numbers that no input reaches, so one draw would be frozen into "
@@ -82,6 +97,30 @@ def trace(model, inputs, leaves=()):
         )
     _functionalise(model, graph)
     return graph
+
+
+def _refuse_hooks(model, tracer):
+    """Raise UnsupportedModule if something is hooked where a graph of local functions has no place for it."""
+    from torch.nn.modules import module as registry
+
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any(hooks for name, hooks in vars(registry).items() if name.startswith("_global_") and name.endswith("hooks")):
+        raise UnsupportedModule("hooks for all modules are registered, which no traced module runs; remove them")
+    for path, module in model.named_modules():
+        # A leaf runs its own; a container's forward hooks are traced.
+        lost = kinds if module is model else kinds[2:] if not tracer.is_leaf_module(module, path) else ()
+        for kind in lost:
+            if getattr(module, kind):
+                raise UnsupportedModule(
+                    f"{path or 'the model'!r} ({type(module).__name__}) has {kind.strip('_').replace('_', ' ')}, which no "
+                    "vertex would run; remove them, or put what they do into forward"
+                )
+    for name, parameter in model.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise UnsupportedModule(
+                f"parameter {name!r} has gradient hooks, which a vertex would run on its own share alone; remove them, and "
+                "change param.grad after rule.backward instead"
+            )
 
 
 def _snapshot(model):
@@ -130,11 +169,36 @@ def _autograd_functions_recorded():
                 return argument.tracer.create_proxy("call_function", function, args, kwargs, name=cls.__name__)
         return function(*args, **kwargs)
 
+    def refuse(cls, forward):
+        function = forward.__func__ if isinstance(forward, staticmethod) else forward
+
+        def guarded(*args, **kwargs):
+            for argument in (*args, *kwargs.values()):
+                if isinstance(argument, fx.Proxy):
+                    raise argument.tracer.refuse(
+                        f"calls {cls.__name__}.apply by a name that was bound before: its own backward would be lost; "
+                        f"write {cls.__name__}.apply(...) in forward"
+                    )
+            return function(*args, **kwargs)
+
+        return staticmethod(guarded)
+
+    forwards = {cls: vars(cls)["forward"] for cls in _subclasses(torch.autograd.Function) if "forward" in vars(cls)}
     torch.autograd.Function.apply = classmethod(apply)
+    for cls, forward in forwards.items():
+        cls.forward = refuse(cls, forward)
     try:
         yield
     finally:
         torch.autograd.Function.apply = original
+        for cls, forward in forwards.items():
+            cls.forward = forward
+
+
+def _subclasses(cls):
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
 
 
 @contextmanager
@@ -177,6 +241,16 @@ class _Proxy(fx.Proxy):
             return super().__getattr__(name)  # a method: recorded when it is called
         return self.tracer.create_proxy("call_function", getattr, (self, name), {})
 
+    def __setattr__(self, name, value):
+        if name in ("data", "grad"):
+            raise self.tracer.refuse(
+                f"assigns to .{name} of a traced tensor, which would be lost; compute a new tensor"
+            )
+        super().__setattr__(name, value)
+
+    def __setitem__(self, index, value):
+        raise self.tracer.refuse("assigns to a part of a tensor in place; use torch.where, torch.cat or torch.stack")
+
     def __len__(self):
         return len(self.node.meta["fake"])
 
@@ -186,9 +260,26 @@ class _Proxy(fx.Proxy):
     __float__ = __complex__ = __index__ = __int__
 
 
+def _recorded(function):
+    def in_place(self, other):
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return in_place
+
+
+# Without these, Python takes `x *= 2` for `x = x * 2`, and another name of x, or a view, would not see the write.
+for _operator in IN_PLACE_OPERATORS:
+    setattr(_Proxy, f"__{_operator.__name__}__", _recorded(_operator))
+
+
 class _Tracer(fx.Tracer):
+    proxy_buffer_attributes = True  # what is computed from a buffer is computed anew at every update
+
     def __init__(self, inputs, leaves):
         super().__init__()
+        self.refused = None
+        self.constants = {}
+        self.autocast = _autocast()
         self.inputs = inputs
         self.leaves = tuple(leaves)
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -219,12 +310,22 @@ class _Tracer(fx.Tracer):
             return a.node
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*(self.create_arg(item) for item in a))  # fx would make a node of the named tuple
+        if is_dataclass(a):
+            raise self.refuse(f"passes on or returns a {type(a).__name__}; use a tensor, or a tuple or dict of tensors")
         if isinstance(a, torch.Tensor) and not self._is_attribute(a):
-            # fx would store a constant as a new attribute of the user's model; the node itself keeps it here.
-            node = self.create_node("get_attr", f"constant_{len(self.graph.nodes)}", (), {})
-            node.meta["constant"] = a
-            node.meta["fake"] = self.mode.from_tensor(a)
-            return node
+            if a.requires_grad:
+                raise self.refuse(
+                    "reads a parameter past attribute access (from a list, or `parameters()`): its gradient would be lost; "
+                    "read it as an attribute of its module, such as self.weight"
+                )
+            # fx would store a constant as a new attribute of the user's model; the node itself keeps it here. One tensor
+            # is one node, so that who reads it after a write in place reads what was written.
+            if id(a) not in self.constants:
+                node = self.create_node("get_attr", f"constant_{len(self.graph.nodes)}", (), {})
+                node.meta["constant"] = a
+                node.meta["fake"] = self.mode.from_tensor(a)
+                self.constants[id(a)] = node
+            return self.constants[id(a)]
         return super().create_arg(a)
 
     def _is_attribute(self, tensor):
@@ -246,13 +347,16 @@ class _Tracer(fx.Tracer):
 
     def create_proxy(self, kind, target, args, kwargs, name=None, type_expr=None, proxy_factory_fn=None):
         """Record the operation, unless its value is no tensor but a fact about shapes: that is returned as it is."""
-        if kind == "output":
-            return super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
+        if target in ("__setitem__", torch.Tensor.__setitem__, operator.setitem):
+            raise self.refuse("assigns to a part of a tensor in place; use torch.where, torch.cat or torch.stack")
+        if _autocast() != self.autocast:
+            raise self.refuse("switches autocast inside forward, which no vertex would see; enter it around the rule")
         fake = self._evaluate(kind, target, args, kwargs)
         if not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(fake)):
             return fake
         proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
         proxy.node.meta["fake"] = fake
+        proxy.node.meta["grad"] = torch.is_grad_enabled()
         return proxy
 
     def _evaluate(self, kind, target, args, kwargs):
@@ -279,7 +383,7 @@ class _Tracer(fx.Tracer):
                     return getattr(args[0], target)(*args[1:], **kwargs)
                 return target(*args, **kwargs)
             except (DataDependentOutputException, DynamicOutputShapeException) as error:
-                raise UnsupportedModule(f"{self.where()} {_DATA_DEPENDENT}") from error
+                raise self.refuse(_DATA_DEPENDENT) from error
 
     @contextmanager
     def _evaluation(self):
@@ -293,7 +397,12 @@ class _Tracer(fx.Tracer):
         return iter([obj[i] for i in range(len(obj))])
 
     def to_bool(self, obj):
-        raise UnsupportedModule(f"{self.where()} {_DATA_DEPENDENT}")
+        raise self.refuse(_DATA_DEPENDENT)
+
+    def refuse(self, why):
+        """Return the error to raise; it is kept, for a forward may catch it and go on."""
+        self.refused = self.refused or UnsupportedModule(f"{self.where()} {why}")
+        return self.refused
 
     def where(self):
         """Name the module being traced and the user's line that was running."""
@@ -320,6 +429,13 @@ _DATA_DEPENDENT = (
     "depends on the values of a tensor, not only on its shape (an `if`, a loop, `.item()` or a mask as index): such "
     "control flow has no fixed graph; use torch.where, or mark the function with torch.fx.wrap so that it is one vertex"
 )
+
+
+def _autocast():
+    """For which devices autocast is on, and with which dtypes: a value to compare."""
+    if hasattr(torch, "get_autocast_dtype"):  # from PyTorch 2.4 on
+        return [(torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in ("cpu", "cuda")]
+    return torch.is_autocast_enabled(), torch.is_autocast_cpu_enabled(), torch.get_autocast_cpu_dtype()
 
 
 def _map_proxies(tree, function):
@@ -354,6 +470,16 @@ def _functionalise(model, graph):
             continue
         written = node.all_input_nodes[0]
         storage = _storage(written)
+        for other in nodes[:position]:
+            if (
+                other.op == "get_attr"
+                and "constant" not in other.meta
+                and (other is written or _storage(other) == storage)
+            ):
+                raise UnsupportedModule(
+                    f"{_what(model, other.target)} of {_kind(model)} is written by a forward that is traced into, so it "
+                    "would not advance; pass the class that owns it in `leaves`"
+                )
         later = set(nodes[position + 1 :])
         for other in nodes[:position]:
             shares = other is not written and storage is not None and _storage(other) == storage
@@ -364,6 +490,10 @@ def _functionalise(model, graph):
                     f"with {other.name!r}, and that is read afterwards; use the out-of-place operation"
                 )
         written.replace_all_uses_with(node, delete_user_cb=lambda user, later=later: user in later)
+
+
+def _what(model, target):
+    return f"{'parameter' if target in dict(model.named_parameters()) else 'buffer'} {target!r}"
 
 
 def _make_out_of_place(model, node):
@@ -378,7 +508,8 @@ def _make_out_of_place(model, node):
             node.kwargs = {**node.kwargs, "inplace": False}
             return True
         name = getattr(node.target, "__name__", "")
-        if _in_place_name(name):
+        # The names of and, or and not end like those of what writes in place.
+        if _in_place_name(name) and getattr(node.target, "__module__", "") != "_operator":
             node.target = _out_of_place(name, node, torch, torch.nn.functional, torch.Tensor)
             return True
     if node.op == "call_method" and _in_place_name(node.target):

@@ -142,6 +142,11 @@ def _run(model, node, environment):
         return operator.attrgetter(argument.target)(model)
 
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
+    with torch.set_grad_enabled(node.meta.get("grad", True) and torch.is_grad_enabled()):
+        return _call(model, node, args, kwargs)
+
+
+def _call(model, node, args, kwargs):
     if node.op == "call_function":
         return node.target(*args, **kwargs)
     if node.op == "call_method":
@@ -215,11 +220,10 @@ def _isolate_outputs(traced):
 
 def _parameters(model, node, names):
     """The parameters that a node reads, by qualified name: those of its module, or its direct arguments."""
+    attributes = [n for n in node.all_input_nodes if n.op == "get_attr" and "constant" not in n.meta]
+    found = [operator.attrgetter(n.target)(model) for n in attributes]
     if node.op == "call_module":
-        found = list(model.get_submodule(node.target).parameters())
-    else:
-        attributes = [n for n in node.all_input_nodes if n.op == "get_attr" and "constant" not in n.meta]
-        found = [operator.attrgetter(n.target)(model) for n in attributes]
+        found += model.get_submodule(node.target).parameters()
     return {names[id(p)]: p for p in found if id(p) in names}
 
 

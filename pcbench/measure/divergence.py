@@ -2,9 +2,11 @@
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
+from torch.utils import _pytree as pytree
 
 from pcbench.errors import InvalidParameters
 from pcbench.nn import convert
@@ -52,7 +54,7 @@ def compare(actual, reference):
             continue
         if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
             raise ValueError(f"{name}: {_describe(a)} cannot be compared with {_describe(b)}")
-        a, b = a.detach().contiguous(), b.detach().contiguous()
+        a, b = _plain(a), _plain(b)
         if _bits_equal(a, b):
             norm.append(_norm(b))
             continue
@@ -69,10 +71,11 @@ def compare(actual, reference):
 
 @dataclass(frozen=True)
 class Update:
-    """What one weight update leaves behind: each parameter's gradient (or None), and each buffer, by name."""
+    """What one weight update leaves behind: each parameter's gradient (or None), each buffer, and the random state."""
 
     gradients: dict[str, torch.Tensor | None]
     buffers: dict[str, torch.Tensor]
+    random_state: torch.Tensor
 
 
 def weight_update(model, rule, inputs, targets, loss_fn):
@@ -87,12 +90,19 @@ def weight_update(model, rule, inputs, targets, loss_fn):
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InvalidParameters(f"{type(model).__name__} has no parameters to learn, so there is nothing to compare")
-    model = copy.deepcopy(model)
+    # Copies of everything that a forward or a loss may write into.
+    model, loss_fn = copy.deepcopy(model), copy.deepcopy(loss_fn) if isinstance(loss_fn, nn.Module) else loss_fn
+    inputs, targets = pytree.tree_map(_cloned, (inputs, targets))
     model.zero_grad(set_to_none=True)
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         rule(model).backward(inputs, targets, loss_fn)
-    return Update({name: p.grad for name, p in model.named_parameters()}, dict(model.named_buffers()))
+        state = torch.get_rng_state()
+    return Update({name: p.grad for name, p in model.named_parameters()}, dict(model.named_buffers()), state)
+
+
+def _cloned(leaf):
+    return leaf.detach().clone().requires_grad_(leaf.requires_grad) if isinstance(leaf, torch.Tensor) else leaf
 
 
 def divergence(model, inputs, targets, loss_fn, rule="zil", **options):
@@ -109,7 +119,8 @@ def divergence(model, inputs, targets, loss_fn, rule="zil", **options):
         rule: a rule's name, see `pcbench.rules.by_name`; ``options`` are its options (``steps``, ``gamma``, ...).
 
     Returns:
-        `Divergence` over all parameters' gradients.
+        `Divergence` over all parameters' gradients; not ``bitwise_equal`` either if a buffer, or the state of the random
+        generator, is another one afterwards.
 
     Raises:
         UnsupportedModule, InvalidParameters, NonFiniteLoss: see `pcbench.errors`.
@@ -118,7 +129,17 @@ def divergence(model, inputs, targets, loss_fn, rule="zil", **options):
     model = convert(model)
     reference = weight_update(model, Backprop, inputs, targets, loss_fn)
     actual = weight_update(model, lambda m: by_name(rule, m, **options), inputs, targets, loss_fn)
-    return compare(actual.gradients, reference.gradients)
+    found = compare(actual.gradients, reference.gradients)
+    same = compare(actual.buffers, reference.buffers).bitwise_equal
+    same = same and torch.equal(actual.random_state, reference.random_state)
+    return replace(found, bitwise_equal=found.bitwise_equal and same)
+
+
+def _plain(tensor):
+    """The numbers of a sparse or complex tensor as an ordinary one."""
+    tensor = tensor.detach()
+    tensor = tensor.to_dense() if tensor.layout is not torch.strided else tensor
+    return (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor).contiguous()
 
 
 def _describe(tensor):

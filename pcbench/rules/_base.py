@@ -3,9 +3,10 @@
 from abc import ABC, abstractmethod
 
 import torch
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
-from pcbench.errors import NonFiniteLoss
+from pcbench.errors import InvalidParameters, NonFiniteLoss
 from pcbench.graph import Graph
 
 
@@ -33,10 +34,12 @@ class Rule(ABC):
 
         Raises:
             NonFiniteLoss: the loss is NaN or infinite; ``param.grad`` is then left as it was.
+            InvalidParameters: the loss is no real tensor with one element that depends on the model.
         """
 
     def _arguments(self, inputs):
-        return inputs if isinstance(inputs, tuple) else (inputs,)
+        # A PackedSequence is a tuple too, but one argument.
+        return inputs if isinstance(inputs, tuple) and not isinstance(inputs, PackedSequence) else (inputs,)
 
 
 class GraphRule(Rule):
@@ -56,13 +59,21 @@ class GraphRule(Rule):
     def graph(self, inputs):
         """The model's graph for ``inputs``, traced anew when what it depends on has changed.
 
-        That is a shape, dtype or device, a module's mode, or which tensors are the model's parameters.
+        That is a shape, dtype or device, a module's mode or numbers, or which tensors are the model's parameters.
+
+        Raises:
+            InvalidParameters: an input is neither a tensor nor a number, text or None.
         """
         leaves, structure = pytree.tree_flatten(inputs)
+        for leaf in leaves:
+            if not isinstance(leaf, (torch.Tensor, *_PLAIN)):
+                raise InvalidParameters(
+                    f"an input is a {type(leaf).__name__}; inputs are tensors, numbers, texts or None"
+                )
         signature = (
             tuple((x.shape, x.dtype, x.device) if isinstance(x, torch.Tensor) else repr(x) for x in leaves),
             str(structure),
-            tuple(module.training for module in self.model.modules()),
+            tuple(_settings(module) for module in self.model.modules()),
             # An id is not given to another parameter while a graph here holds this one.
             tuple((id(p), p.dtype, p.device) for p in self.model.parameters()),
         )
@@ -75,8 +86,22 @@ class GraphRule(Rule):
         return graph
 
 
+_PLAIN = (int, float, str, type(None))  # bool is an int
+
+
+def _settings(module):
+    """A module's own numbers, texts and flags: its forward may branch on them, or compute with them."""
+    return tuple((name, value) for name, value in vars(module).items() if isinstance(value, _PLAIN))
+
+
 def check_loss(loss):
-    """Raise `NonFiniteLoss` unless ``loss`` is finite."""
+    """Raise `InvalidParameters` unless ``loss`` is what a backward pass can begin with, `NonFiniteLoss` unless finite."""
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or loss.is_complex() or not loss.requires_grad:
+        found = f"{tuple(loss.shape)} {loss.dtype}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+        raise InvalidParameters(
+            f"the loss ({found}) cannot be differentiated: loss_fn must return a real tensor with one element, and "
+            "compute it from the outputs of a model that has something to learn"
+        )
     if not torch.isfinite(loss).all():
         raise NonFiniteLoss(
             f"the loss is {loss.item()}; nothing learned from it would mean anything. "
@@ -115,6 +140,9 @@ def accumulate(gradients):
     with torch.no_grad():
         for parameter, gradient in gradients.items():
             if parameter.grad is None:
+                if gradient.layout is not torch.strided:
+                    parameter.grad = gradient.clone()
+                    continue
                 # Two parameters may have got one tensor, or one number seen at every place: optimizers write into it.
                 storage = gradient.untyped_storage()
                 owned = storage.nbytes() == gradient.nbytes and storage.data_ptr() not in taken

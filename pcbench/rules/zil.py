@@ -26,7 +26,6 @@ class ZIL(GraphRule):
         values, predictions = predict_all(graph, arguments)
         outputs = [values[i] for i in graph.outputs]
         loss, arrived = output_errors(self.model, graph.assemble(outputs), targets, loss_fn)
-        check_loss(loss)
         for i in reversed(range(graph.inputs, len(graph.vertices))):
             _visit(graph.vertices[i], values, predictions, i, arrived)
         accumulate({p: gradient for p, gradient in arrived.items() if isinstance(p, torch.nn.Parameter)})
@@ -48,13 +47,15 @@ def predict_all(graph, arguments):
     return values, predictions
 
 
-def output_errors(model, outputs, targets, loss_fn):
+def output_errors(model, outputs, targets, loss_fn, check=True):
     """The loss, and −ε_out = ∂L/∂μ_out of every output (and of every parameter that the loss reads directly).
 
     Returns:
         ``(loss, {tensor: gradient})``.
     """
     loss = loss_fn(outputs, targets)
+    if check:
+        check_loss(loss)
     own = loss_fn.parameters() if isinstance(loss_fn, torch.nn.Module) else ()
     leaves = dict.fromkeys(x for x in (*tensors(outputs), *model.parameters(), *own) if x.requires_grad)
     gradients = torch.autograd.grad(loss, list(leaves), allow_unused=True)
@@ -71,6 +72,8 @@ def _visit(vertex, values, predictions, i, arrived):
         return
     parents = [x for p in vertex.parents for x in tensors(values[p])]
     receivers = [r for r in (*parents, *vertex.parameters.values()) if r.requires_grad]
+    if not receivers:
+        return
     # What has already arrived enters as the receiver's own seed, so that autograd adds to it in its usual order.
     seeded = [(r, arrived[r]) for r in receivers if r in arrived]
     roots, seeds = zip(*errors, *seeded, strict=True)

@@ -37,7 +37,8 @@ def made(tmp_path_factory):
     digits = tmp_path_factory.mktemp("datasets")
     data.fetch("digits", digits)
     dataset = data.load("digits", digits)
-    few = {name: data.Split(*(x[:32] for x in vars(getattr(dataset, name)).values())) for name in ("train", "test")}
+    splits = {"train": dataset.train, "test": dataset.test}
+    few = {name: data.Split(split.inputs[:32], split.targets[:32]) for name, split in splits.items()}
     dataset = dataclasses.replace(dataset, **few)
     for name in TASKS:
         task, numbers = params.task(parameters, name)
