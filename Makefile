@@ -67,13 +67,13 @@ $(OLD)/.installed: requirements-torchtext.lock pyproject.toml
 	  { echo "error: torchtext ends at Python 3.12; name such a one: make PYTHON=python3.12 test-torchtext"; exit 2; }
 	$(call install,$(OLD),requirements-torchtext.lock)
 
-# $(call install,ENVIRONMENT,LOCK): nothing is compiled beforehand, for most of PyTorch's modules are never imported.
+# $(call install,ENVIRONMENT,LOCK): compiled beforehand; where Python may not write bytecode, every start would take seconds more.
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than 3.11; name another one: make PYTHON=python3.12 ..."; exit 2; }
 	@echo "==> setting up $(1) from $(2) (PyTorch is large: a few minutes)"
 	@$(PYTHON) -m venv $(1)
-	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $(2)
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check -r $(2)
 	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 endef
