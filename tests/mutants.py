@@ -116,10 +116,10 @@ MUTANTS = (
         (EQUIVALENCE,),
     ),
     Mutant(
-        "Z-IL: a loss of NaN is learned from",
-        "rules/zil.py",
-        "        check_loss(loss)\n",
-        "",
+        "a loss of NaN is learned from",
+        "rules/_base.py",
+        "    if not torch.isfinite(loss).all():",
+        "    if False:",
         (RULES,),
     ),
     Mutant(
