@@ -8,12 +8,12 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from pcbench import data, params, report, stages
+from pcbench import data, params, stages
 from pcbench.errors import PCBenchError
 from pcbench.files import read_json, write_text
 from pcbench.measure.verify import ABLATIONS, call_factory, load_factory
 from pcbench.measure.verify import verify as run_verify
-from pcbench.report import drawing, gate, reproduction
+from pcbench.report import gate, reproduction
 from pcbench.tasks import TASKS
 
 app = typer.Typer(
@@ -117,6 +117,8 @@ def graph(
     datasets: Datasets = Path("datasets"),
 ):
     """Show a task's network as a graph of local functions, level by level; with -o, draw it."""
+    from pcbench.report import drawing  # brings matplotlib, which the other commands need not wait for
+
     found = stages.graph(task, params.load(params_file), datasets)
     found = found.levelled() if levelled else found
     if output is None:
@@ -129,8 +131,10 @@ def graph(
 @app.command(name="report")
 def report_command(profile: Profile = "default"):
     """Turn results into tables, figures and one page, reports/index.html."""
+    from pcbench.report.build import build  # brings matplotlib and scipy, which the other commands need not wait for
+
     out = _report_folder(profile)
-    report.build(Path("results") / profile, out, profile)
+    build(Path("results") / profile, out, profile)
     console.print(f"wrote {out / 'index.html'}")
 
 

@@ -1,20 +1,27 @@
 """Fetching, verifying and loading data sets; one file a family."""
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
 
-from pcbench.data import _store, embedded, images, text
+from pcbench.data import _store
 from pcbench.data._types import Dataset, Split
 from pcbench.errors import DataError, InvalidParameters
 
 __all__ = ["Dataset", "Split", "fetch", "load", "names"]
 
-_SPECS = {spec.name: spec for spec in (*embedded.SPECS, *images.SPECS, *text.SPECS)}
+# The module of each family is imported when one of its data sets is asked for: torchvision alone takes a second and a
+# half, and most stages of the pipeline need none of it.
+_FAMILIES = {
+    "embedded": ("digits", "surnames"),
+    "images": ("mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "svhn"),
+    "text": ("ag-news", "imdb", "sst2"),
+}
 
 
 def names():
     """The names of all data sets."""
-    return tuple(_SPECS)
+    return tuple(name for family in _FAMILIES.values() for name in family)
 
 
 def fetch(name, root="datasets"):
@@ -46,6 +53,7 @@ def load(name, root="datasets"):
 
 
 def _spec(name):
-    if name not in _SPECS:
-        raise InvalidParameters(f"unknown data set {name!r}; the data sets are {', '.join(_SPECS)}")
-    return _SPECS[name]
+    for family, members in _FAMILIES.items():
+        if name in members:
+            return importlib.import_module(f"pcbench.data.{family}").SPECS[name]
+    raise InvalidParameters(f"unknown data set {name!r}; the data sets are {', '.join(names())}")

@@ -7,8 +7,6 @@ import unicodedata
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from pcbench.data._store import File, Spec
 from pcbench.data._types import Dataset, Split
@@ -31,6 +29,8 @@ TEST_SHARE = 0.2
 
 def _split_names(labels):
     """For each example ``"train"`` or ``"test"``: fixed, and with the same share of every class."""
+    from sklearn.model_selection import train_test_split  # needed to make a data set, and slow to import
+
     test = train_test_split(np.arange(len(labels)), test_size=TEST_SHARE, stratify=labels, random_state=SPLIT_SEED)[1]
     return np.where(np.isin(np.arange(len(labels)), test), "test", "train")
 
@@ -42,6 +42,8 @@ def _write_table(path, header, rows):
 
 
 def _make_digits(folder):
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     pixels = digits.data.astype(int)
     rows = zip(_split_names(digits.target), digits.target, pixels, strict=True)
@@ -112,4 +114,4 @@ SURNAMES = Spec(
     _read_surnames,
     "Faker's lists change between releases: install the faker of requirements.lock",
 )
-SPECS = (DIGITS, SURNAMES)
+SPECS = {spec.name: spec for spec in (DIGITS, SURNAMES)}

@@ -131,4 +131,4 @@ def _unzip(archive, files, folder):
         raise BadArchive(f"it does not hold {', '.join(wanted)}")
 
 
-SPECS = (ag_news(), imdb(), sst2())
+SPECS = {spec.name: spec for spec in (ag_news(), imdb(), sst2())}

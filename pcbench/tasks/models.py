@@ -1,7 +1,6 @@
 """The models: each a page that reads like the method section."""
 
 import torch
-import torchvision
 from torch import nn
 
 import pcbench.nn
@@ -139,6 +138,8 @@ def small_resnet18(classes):
 
     Maps images ``(batch, 3, 32, 32)`` to logits ``(batch, classes)``.
     """
+    import torchvision  # slow to import, and no other model needs it
+
     model = torchvision.models.resnet18(num_classes=classes)
     model.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
     model.maxpool = nn.Identity()

@@ -1,5 +1,6 @@
 """Every data set has a card and a stage, and the card's checksums are those that the code verifies."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -24,7 +25,12 @@ def test_the_card_names_its_source_licence_splits_size_checksums_and_citation(na
         assert f"| {row} | " in card
     assert f"`pcbench fetch {name}`" in card
     assert "## Citation\n" in card
-    assert set(re.findall(r"\b(?:[0-9a-f]{32}|[0-9a-f]{64})\b", card)) == verified(data._SPECS[name]) - {""}
+    assert set(re.findall(r"\b(?:[0-9a-f]{32}|[0-9a-f]{64})\b", card)) == verified(data._spec(name)) - {""}
+
+
+@pytest.mark.parametrize("family", data._FAMILIES)
+def test_a_familys_module_knows_exactly_the_data_sets_that_are_listed_for_it(family):
+    assert tuple(importlib.import_module(f"pcbench.data.{family}").SPECS) == data._FAMILIES[family]
 
 
 def test_every_data_set_has_a_stage_that_fetches_it():
@@ -34,7 +40,7 @@ def test_every_data_set_has_a_stage_that_fetches_it():
 
 @pytest.mark.parametrize("name", data.names())
 def test_no_file_goes_unverified(name):
-    spec = data._SPECS[name]
+    spec = data._spec(name)
     archives = getattr(spec.make, "args", [spec.name, ()])[1]
     known = {file.path for archive in archives if archive.digest for file in archive.files}
     assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) or file.path in known for file in spec.files)

@@ -20,9 +20,8 @@ from pathlib import Path
 import pytest
 from test_data_formats import place, small_cifar10, small_kmnist, small_mnist
 
-import pcbench.data
 from pcbench import cli
-from pcbench.data import _store
+from pcbench.data import _store, images, load
 from pcbench.errors import DataError
 
 IMAGES = "train-images-idx3-ubyte.gz"
@@ -419,7 +418,7 @@ def test_a_failure_keeps_the_other_data_sets(server, tmp_path):
 
 def test_loading_says_what_is_wrong_and_how_to_mend_it(tmp_path):
     with pytest.raises(DataError, match=r"cifar10: '.*data_batch_1' is missing; run `pcbench fetch cifar10`"):
-        pcbench.data.load("cifar10", tmp_path)
+        load("cifar10", tmp_path)
 
 
 def test_an_unknown_data_set_is_one_line_and_exit_code_2(monkeypatch, capsys):
@@ -434,7 +433,7 @@ def test_an_unknown_data_set_is_one_line_and_exit_code_2(monkeypatch, capsys):
 
 def test_offline_the_command_line_says_what_to_put_where(tmp_path, monkeypatch, capsys):
     spec, _ = small_mnist("http://127.0.0.1:9")
-    monkeypatch.setitem(pcbench.data._SPECS, "mnist", spec)
+    monkeypatch.setitem(images.SPECS, "mnist", spec)
     monkeypatch.setattr(sys, "argv", ["pcbench", "fetch", "mnist", "--datasets", str(tmp_path)])
     with pytest.raises(SystemExit) as caught:
         cli.main()

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pcbench import data, params, report
+from pcbench import data, params
 from pcbench.errors import ResultError
 from pcbench.files import read_json, write_json
 from pcbench.measure import cost, exactness, zoo
 from pcbench.measure.training import train
 from pcbench.provenance import write_sidecar
+from pcbench.report.build import build
 from pcbench.report.numbers import BIT_IDENTICAL
 
 ROOT = Path(__file__).parents[2]
@@ -43,8 +44,12 @@ def made(tmp_path_factory):
     for name in TASKS:
         task, numbers = params.task(parameters, name)
         numbers = {**numbers, "batch_size": 16}
+        settings = parameters["exactness"]
+        compared = [
+            exactness.compare_rules(task, numbers, dataset, settings, *batch) for batch in exactness.batches(settings)
+        ]
         results = {
-            "exactness": exactness.exactness(task, numbers, dataset, parameters["exactness"]),
+            "exactness": exactness.exactness(task, compared),
             "cost": cost.cost(task, numbers, dataset, parameters["cost"], rounds=2),
         }
         for stage, result in results.items():
@@ -72,7 +77,7 @@ def change(path, edit):
 
 def test_every_file_that_is_promised_is_there_and_the_same_results_give_the_same_bytes(results, tmp_path):
     for out in ("first", "second"):
-        report.build(results, tmp_path / out, "default")
+        build(results, tmp_path / out, "default")
     first, second = (
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         for folder in (tmp_path / "first", tmp_path / "second")
@@ -84,7 +89,7 @@ def test_every_file_that_is_promised_is_there_and_the_same_results_give_the_same
 
 
 def test_the_page_needs_nothing_but_itself_and_its_links_lead_somewhere(results, tmp_path):
-    report.build(results, tmp_path / "out", "default")
+    build(results, tmp_path / "out", "default")
     page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
     assert not re.findall(r"""(?:src|xlink:href)=["']?[^#"']|@import|url\(["']?[^#"']""", page)
     assert not re.findall(r"<(?:link|script|img|iframe)\b", page)
@@ -94,7 +99,7 @@ def test_the_page_needs_nothing_but_itself_and_its_links_lead_somewhere(results,
 
 
 def test_every_record_of_a_table_names_a_result_that_exists(results, tmp_path):
-    report.build(results, tmp_path / "out", "default")
+    build(results, tmp_path / "out", "default")
     for name in ("exactness", "cost", "accuracy", "zoo"):
         with open(tmp_path / f"out/tables/{name}.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -102,7 +107,7 @@ def test_every_record_of_a_table_names_a_result_that_exists(results, tmp_path):
 
 
 def test_the_tables_say_what_the_results_say(results, tmp_path):
-    summary = report.build(results, tmp_path / "out", "default")
+    summary = build(results, tmp_path / "out", "default")
     assert summary == json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))
     exact = read_json(results / "exactness/digits-mlp.json")["results"]
     for record in exact:
@@ -118,7 +123,7 @@ def test_a_model_of_the_zoo_that_differs_is_not_called_identical(results, tmp_pa
         value["results"][0]["metrics"] |= {"bitwise_equal": False, "relative_l2": 0.5, "l2": 1.0, "max_ulp": 9}
 
     change(results / "zoo/squeezenet1_1.json", differ)
-    report.build(results, tmp_path / "out", "default")
+    build(results, tmp_path / "out", "default")
     table = (tmp_path / "out/tables/zoo.md").read_text(encoding="utf-8")
     assert "0.5" in table and table.count(BIT_IDENTICAL) == 1
     assert "0 of 1 bit-identical" in (tmp_path / "out/index.html").read_text(encoding="utf-8").replace("\n", " ")
@@ -126,7 +131,7 @@ def test_a_model_of_the_zoo_that_differs_is_not_called_identical(results, tmp_pa
 
 def test_a_result_that_was_exchanged_is_not_described_by_another_ones_provenance(results, tmp_path):
     change(results / "cost/digits-mlp.json", lambda value: value["results"][0].update(label="exchanged"))
-    report.build(results, tmp_path / "out", "default")
+    build(results, tmp_path / "out", "default")
     assert "not recorded" in (tmp_path / "out/index.html").read_text(encoding="utf-8")
 
 
@@ -145,14 +150,14 @@ def test_a_faulty_result_is_named_and_nothing_is_written(results, tmp_path, stag
     path = next((results / stage).glob("*[!e].json"))
     change(path, edit)
     with pytest.raises(ResultError, match=re.escape(path.name)):
-        report.build(results, tmp_path / "out", "default")
+        build(results, tmp_path / "out", "default")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_stage_is_named(results, tmp_path):
     (results / "cost/digits-mlp.json").unlink()
     with pytest.raises(ResultError, match=r"digits-mlp\.json"):
-        report.build(results, tmp_path / "out", "default")
+        build(results, tmp_path / "out", "default")
 
 
 def test_the_pipeline_declares_every_file_of_the_report():

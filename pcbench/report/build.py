@@ -1,0 +1,44 @@
+"""One profile's results in; its tables, figures, verdicts and page out."""
+
+from pathlib import Path
+
+from pcbench.files import write_json, write_text
+from pcbench.report import claims, figures, metrics, page, tables
+from pcbench.report.results import read, read_zoo
+
+
+def build(results, out, profile):
+    """Write the report on one profile's results.
+
+    Writes ``index.html`` (one self-contained file), ``tables/{exactness,cost,accuracy,zoo,claims,headline}.{md,tex,csv}``,
+    ``figures/{divergence,accuracy,cost}.svg`` and ``metrics.json`` under ``out``. All of it is made before any of it is
+    written, and each file replaces its predecessor in one step.
+
+    Args:
+        results: ``results/<profile>``: what the stages exactness, cost, train and zoo wrote.
+        out: the folder of the report.
+        profile: the profile's name.
+
+    Returns:
+        The content of ``metrics.json``, see `pcbench.report.metrics.summarise`; with ``claims``, see
+        `pcbench.report.claims.judge`.
+
+    Raises:
+        ResultError: a result is missing, unreadable or of another form.
+        PCBenchError: ``out`` cannot be written to.
+    """
+    tasks, zoo = read(results), read_zoo(results)
+    summary = metrics.summarise(tasks, profile, zoo)
+    summary["claims"] = claims.judge(summary)
+    built = tables.build(tasks, summary, zoo)
+    files = {"index.html": page.render(tasks, zoo, summary, built)}
+    for table in built:
+        for suffix, write in (("md", tables.markdown), ("tex", tables.latex), ("csv", tables.as_csv)):
+            files[f"tables/{table.name}.{suffix}"] = write(table)
+    for draw in (figures.divergence, figures.accuracy, figures.cost):
+        files[f"figures/{draw.__name__}.svg"] = draw(tasks)
+    for name, text in files.items():
+        write_text(Path(out) / name, text)
+    # Last: whoever reads it may take the rest for complete.
+    write_json(Path(out) / "metrics.json", summary)
+    return summary
