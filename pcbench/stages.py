@@ -17,7 +17,6 @@ from pcbench.files import read_json, write_json
 from pcbench.graph import Graph
 from pcbench.measure import cost as cost_measure
 from pcbench.measure import exactness as exactness_measure
-from pcbench.measure import zoo as zoo_measure
 from pcbench.measure._setup import first_batch, initial_model
 from pcbench.measure.training import train as train_one_seed
 from pcbench.provenance import digest, source_digest, write_sidecar
@@ -57,8 +56,10 @@ def exactness(experiment):
     settings = experiment.parameters["exactness"]
     task, numbers, dataset = experiment.load()
     reproducible()
-    with progress(f"exactness {task.name}", exactness_measure.comparisons(settings)) as advance:
-        result = exactness_measure.exactness(task, numbers, dataset, settings, advance)
+    jobs = [(experiment, *batch) for batch in exactness_measure.batches(settings)]
+    with progress(f"exactness {task.name}", len(jobs) * len(settings["rules"])) as advance:
+        compared = _in_processes(_compare_rules, jobs, advance)
+    result = exactness_measure.exactness(task, compared)
     return _write(experiment, "exactness", result, {"task": numbers, "exactness": settings}, dataset)
 
 
@@ -77,7 +78,8 @@ def train(experiment):
     """Table 3 for one task: every seed trained, in as many processes as there are cores. Returns the result's folder.
 
     Finished epochs are kept under ``.pcbench/checkpoints`` until the whole stage is done; an interrupted stage goes on
-    there, if neither the parameters, nor the data, nor PyTorch, nor this package have changed.
+    there, if neither the parameters, nor the data, nor PyTorch, nor this package have changed. If one of them has, what
+    was kept is deleted: nothing could go on from it.
     """
     settings = experiment.parameters["train"]
     profile = params.profile(experiment.parameters, experiment.profile)
@@ -87,9 +89,12 @@ def train(experiment):
     reproducible()
     parameters = {"task": numbers, "train": settings, "epochs": epochs, "seeds": seeds}
     resumable = digest([numbers, settings, epochs, dataset.sha256, torch.__version__, source_digest()])
-    checkpoints = CHECKPOINTS / task.name / resumable[:16]
+    checkpoints = CHECKPOINTS / experiment.profile / task.name / resumable[:16]
+    for other in checkpoints.parent.glob("*"):
+        if other != checkpoints:
+            shutil.rmtree(other)
     with progress(f"train {task.name} ({len(seeds)} seeds)", epochs * len(seeds)) as advance:
-        finished = _in_processes(experiment, [(seed, epochs, checkpoints) for seed in seeds], advance)
+        finished = _in_processes(_train_seed, [(experiment, seed, epochs, checkpoints) for seed in seeds], advance)
     folder = experiment.result("train")
     shutil.rmtree(folder, ignore_errors=True)
     for seed, path in zip(seeds, finished, strict=True):
@@ -102,6 +107,8 @@ def train(experiment):
 
 def zoo(model, profile, parameters):
     """Table 4 for one of torchvision's classifiers: one weight update of Z-IL. Returns the result's path."""
+    from pcbench.measure import zoo as zoo_measure  # brings torchvision, which the other stages need not wait for
+
     settings = parameters["zoo"]
     reproducible()
     with progress(f"zoo {model}", 1) as advance:
@@ -134,9 +141,14 @@ def _write(experiment, stage, result, parameters, dataset):
     return path
 
 
-def _train_seed(job):
+def _compare_rules(experiment, dtype, seed):
+    """In a worker: see `pcbench.measure.exactness.compare_rules`."""
+    settings = experiment.parameters["exactness"]
+    return exactness_measure.compare_rules(*experiment.load(), settings, dtype, seed, _advance)
+
+
+def _train_seed(experiment, seed, epochs, checkpoints):
     """In a worker: train one seed, or find it finished; return the path of its result."""
-    experiment, (seed, epochs, checkpoints) = job
     path = checkpoints / f"seed-{seed}.json"
     if path.exists():
         for _ in range(epochs):
@@ -164,14 +176,17 @@ def _advance():
     _worker["queue"].put(None)
 
 
-def _in_processes(experiment, jobs, advance):
-    """Run `_train_seed` on every job; return the results in order. One failure, or Ctrl-C, ends all workers."""
+def _in_processes(work, jobs, advance):
+    """Call ``work`` with each job's arguments, in as many processes as there are cores; return the results in order.
+
+    One failure, or Ctrl-C, ends all workers.
+    """
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
     workers = min(len(jobs), os.cpu_count() or 1)
     pool = ProcessPoolExecutor(workers, context, _start_worker, (queue, os.getpid()))
     try:
-        futures = [pool.submit(_train_seed, (experiment, job)) for job in jobs]
+        futures = [pool.submit(work, *job) for job in jobs]
         pending = set(futures)
         while pending:
             done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)

@@ -19,7 +19,7 @@ def cost(task, numbers, data, settings, rounds, advance=lambda: None):
     """Measure seconds and peak memory per weight update (gradient and optimizer step) of every rule.
 
     Args:
-        task, numbers, data: see `pcbench.measure.exactness.exactness`.
+        task, numbers, data: see `pcbench.measure.exactness.compare_rules`.
         settings: the section ``cost`` of params.yaml.
         rounds: how often every rule is timed.
         advance: called after every round.

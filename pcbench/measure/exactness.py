@@ -11,46 +11,54 @@ from pcbench.provenance import global_stream
 from pcbench.rules import Backprop
 
 
-def exactness(task, numbers, data, settings, advance=lambda: None):
-    """Compare every rule's first weight update with backpropagation's, for every seed and dtype.
+def batches(settings):
+    """What is compared: every dtype with every seed, as pairs."""
+    return [(dtype, seed) for dtype in settings["dtypes"] for seed in settings["seeds"]]
+
+
+def compare_rules(task, numbers, data, settings, dtype, seed, advance=lambda: None):
+    """Compare every rule's first weight update with backpropagation's, for one dtype and seed.
 
     Args:
         task: `pcbench.tasks.Task`.
         numbers: the task's numbers from params.yaml.
         data: `pcbench.data.Dataset`.
         settings: the section ``exactness`` of params.yaml.
+        dtype: ``"float32"`` or ``"float64"``.
+        seed: initial weights, the batch, dropout masks and noise are streams of it.
         advance: called after every comparison.
 
     Returns:
-        The result as a JSON value; a metric that is not a finite number is None.
+        ``{"identities", "results"}``: how many identity vertices levelling adds, and a record for each rule, in which a
+        metric that is not a finite number is None.
     """
+    inputs, targets = first_batch(data.train, numbers["batch_size"], seed)
+    model = initial_model(task, numbers, data, seed).to(getattr(torch, dtype))
+    inputs = inputs.to(getattr(torch, dtype)) if inputs.is_floating_point() else inputs
+
+    def update(rule):
+        with global_stream(seed, "dropout", 0):
+            return weight_update(model, rule, inputs, targets, task.loss).gradients
+
+    reference = update(Backprop)
     results = []
-    identities = None
-    for dtype in settings["dtypes"]:
-        for seed in settings["seeds"]:
-            inputs, targets = first_batch(data.train, numbers["batch_size"], seed)
-            model = initial_model(task, numbers, data, seed).to(getattr(torch, dtype))
-            inputs = inputs.to(getattr(torch, dtype)) if inputs.is_floating_point() else inputs
+    for name, entry in settings["rules"].items():
+        actual = update(lambda copied, entry=entry: make_rule(entry, copied, seed))
+        metrics = {key: finite_or_none(value) for key, value in asdict(compare(actual, reference)).items()}
+        results.append({"rule": name, "label": entry["label"], "dtype": dtype, "seed": seed, "metrics": metrics})
+        advance()
+    return {"identities": _identities(model, inputs), "results": results}
 
-            def update(rule, model=model, inputs=inputs, targets=targets, seed=seed):
-                with global_stream(seed, "dropout", 0):
-                    return weight_update(model, rule, inputs, targets, task.loss).gradients
 
-            identities = _identities(model, inputs)
-            reference = update(Backprop)
-            for name, entry in settings["rules"].items():
-                actual = update(lambda copied, entry=entry, seed=seed: make_rule(entry, copied, seed))
-                metrics = {key: finite_or_none(value) for key, value in asdict(compare(actual, reference)).items()}
-                record = {"rule": name, "label": entry["label"], "dtype": dtype, "seed": seed, "metrics": metrics}
-                results.append(record)
-                advance()
+def exactness(task, compared):
+    """Put what `compare_rules` found for each of the `batches`, in their order, into the result, a JSON value."""
     return {
         "schema": 1,
         "stage": "exactness",
         "task": task.name,
         "family": task.family,
-        "identities": identities,
-        "results": results,
+        "identities": compared[0]["identities"],
+        "results": [record for part in compared for record in part["results"]],
     }
 
 
@@ -58,8 +66,3 @@ def _identities(model, inputs):
     """How many identity vertices levelling adds; with none, there is nothing that levelling could change."""
     graph = Graph.from_module(model, inputs)
     return len(graph.levelled().vertices) - len(graph.vertices)
-
-
-def comparisons(settings):
-    """How many comparisons `exactness` makes."""
-    return len(settings["dtypes"]) * len(settings["seeds"]) * len(settings["rules"])

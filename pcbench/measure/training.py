@@ -61,7 +61,7 @@ def train(task, numbers, data, settings, seed, epochs, checkpoint, advance=lambd
     """Train every rule for one seed.
 
     Args:
-        task, numbers, data: see `pcbench.measure.exactness.exactness`.
+        task, numbers, data: see `pcbench.measure.exactness.compare_rules`.
         settings: the section ``train`` of params.yaml; its rules include ``bp``, the reference.
         seed: initial weights, order of batches, dropout masks and noise are streams of it.
         epochs: how many epochs.
