@@ -147,13 +147,15 @@ def _report_folder(profile):
 def check(
     profile: Profile = "default",
     expectations: Annotated[Path, typer.Option(help="what the figures have to meet")] = Path("expectations.yaml"),
+    params_file: ParamsFile = Path("params.yaml"),
 ):
     """Hold the report's figures to what is expected of them: exit code 1, and what fell short, if they do not.
 
     Says too whether the deterministic results are the committed ones, bit for bit: the reproduction's verdict.
     """
+    promised = params.profile(params.load(params_file), profile)
     metrics = read_json(_report_folder(profile) / "metrics.json")
-    findings = gate.check(metrics, gate.load_expectations(expectations))
+    findings = gate.check(metrics, gate.load_expectations(expectations), promised)
     table = Table("verdict", Column("what", overflow="fold"), "measured", "expected")
     for finding in findings:
         if finding.verdict == gate.FAIL:

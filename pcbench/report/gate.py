@@ -66,12 +66,17 @@ def load_expectations(path):
     return expectations
 
 
-def check(metrics, expectations):
+def check(metrics, expectations, profile):
     """Hold every expectation against the metrics.
 
     A figure is named ``task.rule.key``, or ``task.rule.dtype.key`` for exactness, or ``model.key`` for the zoo; the task
-    ``*`` stands for every task of the profile. A figure that is missing for a task that was measured is a failure: a
+    ``*`` stands for every task of the profile. A figure that is missing is a failure, also if its whole task is: a
     check that cannot fail is none.
+
+    Args:
+        metrics: the content of metrics.json.
+        expectations: see `load_expectations`.
+        profile: the profile in params.yaml: its ``tasks`` and its ``zoo`` are what must have been measured.
 
     Returns:
         ``[Finding]``, one for each figure.
@@ -85,20 +90,19 @@ def check(metrics, expectations):
     findings = []
     skipped = expectations.get("not_comparable", {}).get(metrics["profile"], [])
     for section in SECTIONS:
-        figures = expectations.get(section, {})
-        measured = (
-            metrics.get("zoo", {})
-            if section == "zoo"
-            else {name: task.get(section, {}) for name, task in metrics["tasks"].items()}
-        )
-        for figure, bounds in figures.items():
+        if section == "zoo":
+            names, measured = profile["zoo"], metrics.get("zoo", {})
+        else:
+            names = profile["tasks"]
+            measured = {name: task.get(section, {}) for name, task in metrics["tasks"].items()}
+        for figure, bounds in expectations.get(section, {}).items():
             task, _, key = figure.partition(".")
-            tasks = list(measured) if task == "*" else [task]
-            if section in skipped or not set(tasks) & set(measured):
+            tasks = [name for name in names if task in ("*", name)]
+            if section in skipped or not tasks:
                 findings.append(Finding(NOT_COMPARABLE, f"{section}.{figure}", "not of this profile", _text(bounds)))
                 continue
             for name in tasks:
-                findings.append(_hold(f"{section}.{name}.{key}", _look_up(measured[name], key), bounds))
+                findings.append(_hold(f"{section}.{name}.{key}", _look_up(measured.get(name), key), bounds))
     return findings
 
 

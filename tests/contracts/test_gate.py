@@ -34,8 +34,11 @@ def metrics_of(tasks=("mlp", "cnn"), profile="default"):
     return {"profile": profile, "tasks": {name: task() for name in tasks}, "zoo": zoo}
 
 
-def verdicts(section, figure, bounds, metrics=None, **more):
-    found = check(metrics or metrics_of(), {section: {figure: bounds}, **more})
+PROMISED = {"tasks": ["mlp", "cnn"], "zoo": ["resnet18"]}
+
+
+def verdicts(section, figure, bounds, metrics=None, promised=PROMISED, **more):
+    found = check(metrics or metrics_of(), {section: {figure: bounds}, **more}, promised)
     return {finding.what: finding.verdict for finding in found}
 
 
@@ -126,7 +129,7 @@ def test_a_missing_figure_never_passes(place, bounds, task, cut):
     rule, *rest = key.split(".") if "sigma" not in key else ("sigma-0.01", "float64", "relative_l2")
     path = ["tasks", "mlp", section, rule, *rest]
     metrics = put(metrics_of(tasks=("mlp",)), path[: 3 + cut % (len(path) - 2)], ...)
-    found = verdicts(section, f"{task}.{key}", bounds, metrics)
+    found = verdicts(section, f"{task}.{key}", bounds, metrics, {"tasks": ["mlp"], "zoo": []})
     assert found and set(found.values()) == {NOT_COMPARABLE if task == "nowhere" else FAIL}
 
 
@@ -138,6 +141,16 @@ def test_a_star_is_every_task_and_one_task_short_of_it_fails():
         "exactness.mlp.zil.float32.bitwise_equal": PASS,
         "exactness.cnn.zil.float32.bitwise_equal": FAIL,
     }
+
+
+def test_a_task_that_vanished_from_the_report_fails_and_so_does_a_model_of_the_zoo():
+    gone = put(put(metrics_of(), ("tasks", "cnn"), ...), ("zoo", "resnet18"), ...)
+    assert verdicts("weights", "*.zil.max_ulp", {"equals": 0}, gone) == {
+        "weights.mlp.zil.max_ulp": PASS,
+        "weights.cnn.zil.max_ulp": FAIL,
+    }
+    assert verdicts("accuracy", "cnn.bp.mean", {"min": 0.1}, gone) == {"accuracy.cnn.bp.mean": FAIL}
+    assert verdicts("zoo", "*.bitwise_equal", {"equals": True}, gone) == {"zoo.resnet18.bitwise_equal": FAIL}
 
 
 def test_a_task_of_another_profile_is_not_comparable():
@@ -162,7 +175,7 @@ def test_the_zoo_is_held_model_by_model():
 
 
 def test_a_finding_says_what_was_measured_and_what_expected():
-    (finding,) = check(metrics_of(), {"accuracy": {"mlp.bp.mean": {"min": 0.95, "max": 1.0}}})
+    (finding,) = check(metrics_of(), {"accuracy": {"mlp.bp.mean": {"min": 0.95, "max": 1.0}}}, PROMISED)
     assert (finding.what, finding.measured) == ("accuracy.mlp.bp.mean", 0.9)
     assert "0.95" in finding.expected and "1.0" in finding.expected
 
@@ -170,7 +183,7 @@ def test_a_finding_says_what_was_measured_and_what_expected():
 @pytest.mark.parametrize("metrics", [{}, [], None, {"profile": "smoke", "tasks": {}}, {"tasks": {"mlp": {}}}])
 def test_what_is_no_report_is_refused_rather_than_passed(metrics):
     with pytest.raises(ResultError, match=r"metrics\.json has no .*make it anew"):
-        check(metrics, {"accuracy": {"*.bp.mean": {"min": 0.9}}})
+        check(metrics, {"accuracy": {"*.bp.mean": {"min": 0.9}}}, PROMISED)
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -129,7 +129,7 @@ def figures(profile):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_no_expectation_asks_for_a_figure_that_a_profile_does_not_have(profile):
-    found = check(figures(profile), EXPECTATIONS)
+    found = check(figures(profile), EXPECTATIONS, PROFILES[profile])
     assert not [finding.what for finding in found if finding.measured == "missing"]
 
 
@@ -139,14 +139,14 @@ def test_no_expectation_asks_for_a_figure_that_a_profile_does_not_have(profile):
 def test_every_expectation_is_held_against_a_figure_of_some_profile(section, figure):
     alone = {**EXPECTATIONS, **{s: {} for s in EXPECTATIONS if s != "not_comparable"}}
     alone[section] = {figure: EXPECTATIONS[section][figure]}
-    found = [finding for profile in PROFILES for finding in check(figures(profile), alone)]
+    found = [finding for profile in PROFILES for finding in check(figures(profile), alone, PROFILES[profile])]
     assert any(finding.verdict != "not comparable" for finding in found)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_is_held_to_exactness_in_every_task_and_model(profile):
     """With figures that are all 0, and hence false, whatever must be true falls short."""
-    short = {finding.what for finding in check(figures(profile), EXPECTATIONS) if finding.verdict == "fail"}
+    short = {finding.what for finding in check(figures(profile), EXPECTATIONS, PROFILES[profile]) if finding.verdict == "fail"}
     for task in PROFILES[profile]["tasks"]:
         for dtype in ("float32", "float64"):
             assert f"exactness.{task}.zil.{dtype}.bitwise_equal" in short
