@@ -1,4 +1,4 @@
-"""The tables of the report: rules down, tasks across for people; one record a row, with its source, for machines."""
+"""The tables of the report: tasks down, rules across for people; one record a row, with its source, for machines."""
 
 import csv
 import io
@@ -146,12 +146,12 @@ def _exactness(tasks, metrics):
     seeds = {record["seeds"] for record in records}
     caption = (
         "Relative L2 distance of a rule's gradient from BP's in one weight update on the same weights, batch and dropout "
-        f"masks: ‖g − g_BP‖ / ‖g_BP‖, all parameters together. The worst of {_range(seeds)} seeds. The rows after "
+        f"masks: ‖g − g_BP‖ / ‖g_BP‖, all parameters together. The worst of {_range(seeds)} seeds. The columns after "
         "Z-IL's two break one of its conditions each, in state form; IL (γ = 0.1) is last. Exact: the same bits on the same "
         "processor and versions."
     )
     title = "Divergence from backpropagation after one weight update"
-    return Table("exactness", title, caption, ("dtype", "rule", *found), tuple(groups), tuple(records))
+    return Table("exactness", title, caption, ("dtype", "task", *labels.values()), tuple(groups), tuple(records))
 
 
 def _distance(cell):
@@ -190,7 +190,7 @@ def _cost(tasks, metrics):
         "levels of the network. Timings: they scatter, and differ from machine to machine."
     )
     title = "Time and memory per weight update"
-    return Table("cost", title, caption, ("quantity", "rule", *found), groups, tuple(records))
+    return Table("cost", title, caption, ("quantity", "task", *labels.values()), groups, tuple(records))
 
 
 def _time_ratio(cell):
@@ -203,15 +203,16 @@ def _time_ratio(cell):
 def _accuracy(tasks, metrics):
     found, weights = _section(metrics, "accuracy"), _section(metrics, "weights")
     labels = _labels(tasks, "train")
-    followed = {rule: label for rule, label in labels.items() if rule != REFERENCE}
-    majority = (
-        "majority class",
-        *(numbers.percent(cells[REFERENCE]["majority"]) for cells in found.values()),
-    )
     groups = (
-        Group("test accuracy, %", (*_rows(labels, found, _interval), majority)),
-        Group("updates with BP's weights", _rows(followed, weights, _equal_updates)),
-        Group("final L2 distance from BP's weights", _rows(followed, weights, _final_distance)),
+        Group(
+            "test accuracy, %",
+            tuple(
+                (*row, numbers.percent(cells[REFERENCE]["majority"]))
+                for row, cells in zip(_rows(labels, found, _interval), found.values(), strict=True)
+            ),
+        ),
+        Group("updates with BP's weights", _rows(labels, weights, _equal_updates, MISSING)),
+        Group("final L2 distance from BP's weights", _rows(labels, weights, _final_distance, MISSING)),
     )
     records = [
         {
@@ -236,7 +237,8 @@ def _accuracy(tasks, metrics):
         "distances are exact: all rules start from the same weights and see the same batches; the worst seed is shown."
     )
     title = "Accuracy after training, and the distance of the weights from BP's"
-    return Table("accuracy", title, caption, ("quantity", "rule", *found), groups, tuple(records))
+    heads = ("quantity", "task", *labels.values(), "majority class")
+    return Table("accuracy", title, caption, heads, groups, tuple(records))
 
 
 def _interval(cell):
@@ -341,11 +343,11 @@ def _labels(tasks, stage):
     return {rule: labels[rule] for rule in ordered(labels)}
 
 
-def _rows(labels, found, write):
-    """One row a rule, one cell a task; a dash where the task lacks the rule."""
+def _rows(labels, found, write, *more):
+    """One row a task, one cell a rule, then the cells ``more``; a dash where the task lacks the rule."""
     return tuple(
-        (label, *(write(cells[rule]) if rule in cells else MISSING for cells in found.values()))
-        for rule, label in labels.items()
+        (task, *(write(cells[rule]) if rule in cells else MISSING for rule in labels), *more)
+        for task, cells in found.items()
     )
 
 
