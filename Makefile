@@ -46,6 +46,8 @@ test-torchtext: $(VENV)/.installed $(OLD)/.installed ## the fast tests on PyTorc
 	@$(BIN)/python tests/torchtext/parity.py write pcbench $(COMPARED)/pcbench.json
 	@$(OLD)/bin/python tests/torchtext/parity.py write torchtext $(COMPARED)/torchtext.json
 	@$(BIN)/python tests/torchtext/parity.py compare $(COMPARED)/pcbench.json $(COMPARED)/torchtext.json
+	@echo "==> AG News trained with torchtext as back end, and with PCBench's own loader"
+	@$(OLD)/bin/python tests/torchtext/training.py
 
 lint: $(VENV)/.installed ## what the code must look like
 	@ruff check . && ruff format --check .

@@ -49,12 +49,6 @@ def test_padding_is_in_front_and_long_texts_are_cut_at_the_end():
     assert token_counts(torch.tensor(expected)).tolist() == [1, 3, 0]
 
 
-def test_more_texts_than_one_chunk_keep_their_order():
-    words = vocabulary(["a b"])
-    numbers = encode_padded(["a", "b"] * 5000, words, 1)
-    assert numbers[:, 0].tolist() == [2, 3] * 5000
-
-
 def generator(seed):
     return torch.Generator().manual_seed(seed)
 
