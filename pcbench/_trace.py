@@ -6,6 +6,7 @@ only what depends on the *data* is refused. The graph is therefore valid for one
 traces again when the signature changes.
 """
 
+import contextlib
 import operator
 import os
 import random
@@ -21,8 +22,20 @@ from torch._subclasses.fake_tensor import (
     DynamicOutputShapeException,
     FakeTensorMode,
 )
+from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
+from pcbench import _purity
+from pcbench._purity import (
+    IN_PLACE_OPERATORS,
+    State,
+    autograd_functions_recorded,
+    described,
+    functionalise,
+    proxies_in_buffers,
+    random_state_kept,
+    refuse_hooks,
+)
 from pcbench.errors import UnsupportedModule
 
 FUSED = {nn.RNN: "pcbench.nn.RNN", nn.LSTM: "pcbench.nn.LSTM", nn.GRU: "pcbench.nn.GRU"}
@@ -39,21 +52,7 @@ CONTAINERS = (
     nn.TransformerDecoderLayer,
 )
 
-IN_PLACE_OPERATORS = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-    operator.imatmul: operator.matmul,
-    operator.ipow: operator.pow,
-    operator.imod: operator.mod,
-    operator.ifloordiv: operator.floordiv,
-    operator.iand: operator.and_,
-    operator.ior: operator.or_,
-    operator.ixor: operator.xor,
-}
-
-_HERE = (os.path.dirname(torch.__file__), __file__)
+_NOT_THE_USERS = (os.path.dirname(torch.__file__), __file__, _purity.__file__, contextlib.__file__)
 
 
 def trace(model, inputs, leaves=()):
@@ -66,157 +65,58 @@ def trace(model, inputs, leaves=()):
     Raises:
         UnsupportedModule: naming the module and the line that cannot be expressed as local functions.
     """
-    tracer = _Tracer(inputs, leaves)
-    _refuse_hooks(model, tracer)
-    state, other_states = torch.get_rng_state(), (random.getstate(), repr(np.random.get_state()))
-    before = _snapshot(model)
+    before = State(model, lambda module: _is_leaf(module, leaves))
     try:
-        with _autograd_functions_recorded(), _proxies_in_buffers():
+        graph = _record(model, inputs, leaves, before)
+        first = before.after_a_call()
+        if first.differs_from(before):
+            # It keeps something. What a second call leaves as it is (a mask built once) is a cache; the rest is state.
+            graph = _record(model, inputs, leaves, first)
+            changed = first.after_a_call().differs_from(first)
+            if changed:
+                raise first.not_advanced(changed[0])
+            first.restore()
+    except BaseException:
+        before.restore()
+        raise
+    before.forget_traced_values()
+    functionalise(model, graph)
+    return graph
+
+
+def _record(model, inputs, leaves, state):
+    tracer = _Tracer(inputs, leaves, state)
+    refuse_hooks(model, lambda module: _is_leaf(module, leaves))
+    drawn = _random_states()
+    try:
+        with autograd_functions_recorded(), proxies_in_buffers(), random_state_kept(tracer):
             graph = tracer.trace(model)
     except (UnsupportedModule, KeyboardInterrupt):
         raise
     except Exception as error:  # whatever the user's forward raises on proxies, say where
         raise UnsupportedModule(f"{tracer.where()} cannot be traced: {error}") from error
     finally:
-        written = _restore(before)
+        tracer.finished = True
+        now = _random_states()
+        torch.set_rng_state(drawn[0])
     if tracer.refused:  # and the user's forward has caught it
         raise tracer.refused
-    if not torch.equal(state, torch.get_rng_state()) or other_states != (
-        random.getstate(),
-        repr(np.random.get_state()),
-    ):
-        torch.set_rng_state(state)
+    if not torch.equal(drawn[0], now[0]) or drawn[1:] != now[1:]:
         raise UnsupportedModule(
-            f"{_kind(model)}: its forward draws random numbers that no input reaches, so one draw would be frozen into "
+            f"{described(model)}: its forward draws random numbers that no input reaches, so one draw would be frozen into "
             "the graph; use nn.Dropout, or a function marked with torch.fx.wrap that takes the tensor as its argument"
         )
-    if written:
-        raise UnsupportedModule(
-            f"buffer {written[0]!r} of {_kind(model)} is written by a forward that is traced into, so it would "
-            "not advance; pass the class that owns it in `leaves`"
-        )
-    _functionalise(model, graph)
     return graph
 
 
-def _refuse_hooks(model, tracer):
-    """Raise UnsupportedModule if something is hooked where a graph of local functions has no place for it."""
-    from torch.nn.modules import module as registry
-
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    if any(hooks for name, hooks in vars(registry).items() if name.startswith("_global_") and name.endswith("hooks")):
-        raise UnsupportedModule("hooks for all modules are registered, which no traced module runs; remove them")
-    for path, module in model.named_modules():
-        # A leaf runs its own; a container's forward hooks are traced.
-        lost = kinds if module is model else kinds[2:] if not tracer.is_leaf_module(module, path) else ()
-        for kind in lost:
-            if getattr(module, kind):
-                raise UnsupportedModule(
-                    f"{path or 'the model'!r} ({type(module).__name__}) has {kind.strip('_').replace('_', ' ')}, which no "
-                    "vertex would run; remove them, or put what they do into forward"
-                )
-    for name, parameter in model.named_parameters():
-        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
-            raise UnsupportedModule(
-                f"parameter {name!r} has gradient hooks, which a vertex would run on its own share alone; remove them, and "
-                "change param.grad after rule.backward instead"
-            )
+def _is_leaf(module, leaves):
+    if isinstance(module, tuple(leaves)):
+        return True
+    return type(module).__module__.startswith("torch.nn") and not isinstance(module, CONTAINERS)
 
 
-def _snapshot(model):
-    """Every module's path, attributes and buffers, and the buffers' values, as they are before its forward is run."""
-    return [
-        (
-            path,
-            module,
-            dict(vars(module)),
-            dict(module._buffers),
-            {name: (buffer._version, buffer.clone()) for name, buffer in module.named_buffers(recurse=False)},
-        )
-        for path, module in model.named_modules()
-    ]
-
-
-def _restore(snapshot):
-    """Undo what the traced forward has written into the model; return the names of the tensors that it replaced."""
-    written = []
-    for path, module, attributes, buffers, values in snapshot:
-        for current, before in ((vars(module), attributes), (module._buffers, buffers)):
-            for name in [name for name, value in current.items() if isinstance(value, fx.Proxy)]:
-                if isinstance(before.get(name), torch.Tensor):
-                    written.append(f"{path}.{name}".lstrip("."))
-                if name in before:
-                    current[name] = before[name]
-                else:
-                    del current[name]
-        for name, (version, value) in values.items():
-            if buffers[name]._version != version:
-                written.append(f"{path}.{name}".lstrip("."))
-                with torch.no_grad():
-                    buffers[name].copy_(value)
-    return written
-
-
-@contextmanager
-def _autograd_functions_recorded():
-    """Record a custom autograd function as one operation: if it were traced into, its own backward would be lost."""
-    original = vars(torch.autograd.Function)["apply"]
-
-    def apply(cls, *args, **kwargs):
-        function = original.__get__(None, cls)
-        for argument in (*args, *kwargs.values()):
-            if isinstance(argument, fx.Proxy):
-                return argument.tracer.create_proxy("call_function", function, args, kwargs, name=cls.__name__)
-        return function(*args, **kwargs)
-
-    def refuse(cls, forward):
-        function = forward.__func__ if isinstance(forward, staticmethod) else forward
-
-        def guarded(*args, **kwargs):
-            for argument in (*args, *kwargs.values()):
-                if isinstance(argument, fx.Proxy):
-                    raise argument.tracer.refuse(
-                        f"calls {cls.__name__}.apply by a name that was bound before: its own backward would be lost; "
-                        f"write {cls.__name__}.apply(...) in forward"
-                    )
-            return function(*args, **kwargs)
-
-        return staticmethod(guarded)
-
-    forwards = {cls: vars(cls)["forward"] for cls in _subclasses(torch.autograd.Function) if "forward" in vars(cls)}
-    torch.autograd.Function.apply = classmethod(apply)
-    for cls, forward in forwards.items():
-        cls.forward = refuse(cls, forward)
-    try:
-        yield
-    finally:
-        torch.autograd.Function.apply = original
-        for cls, forward in forwards.items():
-            cls.forward = forward
-
-
-def _subclasses(cls):
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
-
-
-@contextmanager
-def _proxies_in_buffers():
-    """Let the traced forward replace a buffer, so that `_restore` can name it: torch before 2.5 refuses a proxy there."""
-    original = nn.Module.__setattr__
-
-    def assign(module, name, value):
-        if isinstance(value, fx.Proxy) and name in module._buffers:
-            module._buffers[name] = value
-        else:
-            original(module, name, value)
-
-    nn.Module.__setattr__ = assign
-    try:
-        yield
-    finally:
-        nn.Module.__setattr__ = original
+def _random_states():
+    return torch.get_rng_state(), random.getstate(), repr(np.random.get_state())
 
 
 # What would lead other libraries to the memory that a fake tensor does not have.
@@ -275,20 +175,20 @@ for _operator in IN_PLACE_OPERATORS:
 class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True  # what is computed from a buffer is computed anew at every update
 
-    def __init__(self, inputs, leaves):
+    def __init__(self, inputs, leaves, state):
         super().__init__()
         self.refused = None
+        self.finished = False
+        self.kept = state.tensors
         self.constants = {}
         self.autocast = _autocast()
         self.inputs = inputs
-        self.leaves = tuple(leaves)
+        self.leaves = leaves
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.evaluating = False
 
     def is_leaf_module(self, module, path):
-        if isinstance(module, self.leaves):
-            return True
-        return type(module).__module__.startswith("torch.nn") and not isinstance(module, CONTAINERS)
+        return _is_leaf(module, self.leaves)
 
     def create_args_for_root(self, root_fn, is_module, concrete_args=None):
         leaves, spec = pytree.tree_flatten(self.inputs)
@@ -306,7 +206,13 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def create_arg(self, a):
+        if isinstance(a, torch.Generator):
+            raise self.refuse(
+                "draws from a torch.Generator of its own, whose state no rule restores; draw from torch's global one"
+            )
         if isinstance(a, fx.Proxy):
+            if a.tracer.finished:
+                raise self.refuse(_KEPT)
             return a.node
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*(self.create_arg(item) for item in a))  # fx would make a node of the named tuple
@@ -323,6 +229,8 @@ class _Tracer(fx.Tracer):
             if id(a) not in self.constants:
                 node = self.create_node("get_attr", f"constant_{len(self.graph.nodes)}", (), {})
                 node.meta["constant"] = a
+                if id(a) in self.kept:
+                    node.meta["kept"] = self.kept[id(a)]
                 node.meta["fake"] = self.mode.from_tensor(a)
                 self.constants[id(a)] = node
             return self.constants[id(a)]
@@ -347,6 +255,12 @@ class _Tracer(fx.Tracer):
 
     def create_proxy(self, kind, target, args, kwargs, name=None, type_expr=None, proxy_factory_fn=None):
         """Record the operation, unless its value is no tensor but a fact about shapes: that is returned as it is."""
+        if self.finished:
+            raise self.refuse(_KEPT)
+        if parametrize._cache_enabled:
+            raise self.refuse(
+                "enters torch.nn.utils.parametrize.cached, whose shared weight would span several vertices; leave it out"
+            )
         if target in ("__setitem__", torch.Tensor.__setitem__, operator.setitem):
             raise self.refuse("assigns to a part of a tensor in place; use torch.where, torch.cat or torch.stack")
         if _autocast() != self.autocast:
@@ -378,7 +292,8 @@ class _Tracer(fx.Tracer):
                     # Given fake tensors of its own, for a real buffer would be written to.
                     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
                     state = {name: torch.empty_like(value) for name, value in state.items()}
-                    return torch.func.functional_call(module, state, args, kwargs)
+                    with _fixed_momentum(module):
+                        return torch.func.functional_call(module, state, args, kwargs)
                 if kind == "call_method":
                     return getattr(args[0], target)(*args[1:], **kwargs)
                 return target(*args, **kwargs)
@@ -417,7 +332,7 @@ class _Tracer(fx.Tracer):
             outer.append((current.f_code.co_filename, current.f_lineno))
             current = current.f_back
         for file, number in [*reversed(frames), *outer]:
-            if not file.startswith(_HERE) and not file.startswith("<"):
+            if not file.startswith(_NOT_THE_USERS) and not file.startswith("<"):
                 line = f"{file}:{number}"
                 break
         path = next(reversed(self.module_stack), "") if getattr(self, "module_stack", None) else ""
@@ -429,6 +344,25 @@ _DATA_DEPENDENT = (
     "depends on the values of a tensor, not only on its shape (an `if`, a loop, `.item()` or a mask as index): such "
     "control flow has no fixed graph; use torch.where, or mark the function with torch.fx.wrap so that it is one vertex"
 )
+
+
+_KEPT = (
+    "reads what an earlier call has left in an attribute, which would not advance; keep it in a buffer of a module of its "
+    "own, and pass that module's class in `leaves`"
+)
+
+
+@contextmanager
+def _fixed_momentum(module):
+    """BatchNorm without a momentum reads a number from its counter, which a fake one has not; no shape depends on it."""
+    averages = isinstance(module, nn.modules.batchnorm._NormBase) and module.momentum is None
+    if averages:
+        module.momentum = 0.0
+    try:
+        yield
+    finally:
+        if averages:
+            module.momentum = None
 
 
 def _autocast():
@@ -452,85 +386,3 @@ def _map_proxies(tree, function):
     if isinstance(tree, slice):
         return slice(*(_map_proxies(item, function) for item in (tree.start, tree.stop, tree.step)))
     return tree
-
-
-def _kind(model):
-    return f"the model ({type(model).__name__})"
-
-
-def _functionalise(model, graph):
-    """Replace what writes into its argument by what returns a new value, for every later reader of that argument.
-
-    Values of the graph are shared between vertices, so nothing may write into them. Writing through a *view* of a value
-    that is read later would need the base to be rebuilt: that is refused.
-    """
-    nodes = list(graph.nodes)
-    for position, node in enumerate(nodes):
-        if not _make_out_of_place(model, node):
-            continue
-        written = node.all_input_nodes[0]
-        storage = _storage(written)
-        for other in nodes[:position]:
-            if (
-                other.op == "get_attr"
-                and "constant" not in other.meta
-                and (other is written or _storage(other) == storage)
-            ):
-                raise UnsupportedModule(
-                    f"{_what(model, other.target)} of {_kind(model)} is written by a forward that is traced into, so it "
-                    "would not advance; pass the class that owns it in `leaves`"
-                )
-        later = set(nodes[position + 1 :])
-        for other in nodes[:position]:
-            shares = other is not written and storage is not None and _storage(other) == storage
-            # Nodes already replaced by an earlier in-place operation have no users left.
-            if shares and any(user in later for user in other.users):
-                raise UnsupportedModule(
-                    f"{node.name!r} ({node.target}) writes in place into {written.name!r}, which shares its memory "
-                    f"with {other.name!r}, and that is read afterwards; use the out-of-place operation"
-                )
-        written.replace_all_uses_with(node, delete_user_cb=lambda user, later=later: user in later)
-
-
-def _what(model, target):
-    return f"{'parameter' if target in dict(model.named_parameters()) else 'buffer'} {target!r}"
-
-
-def _make_out_of_place(model, node):
-    """Rewrite one node; return whether it wrote into its first argument."""
-    if node.op == "call_module":
-        return bool(getattr(model.get_submodule(node.target), "inplace", False))
-    if node.op == "call_function":
-        if node.target in IN_PLACE_OPERATORS:
-            node.target = IN_PLACE_OPERATORS[node.target]
-            return isinstance(node.args[0], fx.Node)
-        if node.kwargs.get("inplace"):
-            node.kwargs = {**node.kwargs, "inplace": False}
-            return True
-        name = getattr(node.target, "__name__", "")
-        # The names of and, or and not end like those of what writes in place.
-        if _in_place_name(name) and getattr(node.target, "__module__", "") != "_operator":
-            node.target = _out_of_place(name, node, torch, torch.nn.functional, torch.Tensor)
-            return True
-    if node.op == "call_method" and _in_place_name(node.target):
-        node.target = _out_of_place(node.target, node, torch.Tensor).__name__
-        return True
-    return False
-
-
-def _in_place_name(name):
-    return name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
-
-
-def _out_of_place(name, node, *owners):
-    for owner in owners:
-        if hasattr(owner, name[:-1]):
-            return getattr(owner, name[:-1])
-    raise UnsupportedModule(
-        f"{node.name!r}: {name} writes in place and has no out-of-place counterpart; compute a new tensor instead"
-    )
-
-
-def _storage(node):
-    fake = node.meta.get("fake")
-    return fake.untyped_storage()._cdata if isinstance(fake, torch.Tensor) else None

@@ -142,7 +142,9 @@ def _run(model, node, environment):
         return operator.attrgetter(argument.target)(model)
 
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
-    with torch.set_grad_enabled(node.meta.get("grad", True) and torch.is_grad_enabled()):
+    if node.meta.get("grad", True):
+        return _call(model, node, args, kwargs)
+    with torch.no_grad():
         return _call(model, node, args, kwargs)
 
 

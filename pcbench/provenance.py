@@ -121,6 +121,8 @@ def _git(*arguments):
 
 
 def _version(package):
+    if package == "torch":
+        return str(torch.__version__)  # its metadata do not tell a build for the CPU from one for CUDA
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

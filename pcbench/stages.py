@@ -131,7 +131,8 @@ def graph(task, parameters, datasets):
 def reproducible():
     """Ask PyTorch for the same bits every time: one thread, so that no sum depends on how many cores there are."""
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    # What torch.use_deterministic_algorithms(True) does, without its import of the compiler, which takes over a second.
+    torch.set_deterministic_debug_mode("error")
 
 
 def _write(experiment, stage, result, parameters, dataset):

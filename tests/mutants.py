@@ -34,6 +34,8 @@ LEVELS = "tests/properties/test_levels.py"
 TRAINING = "tests/contracts/test_training.py"
 RULES = "tests/contracts/test_rules.py"
 VERIFY = "tests/contracts/test_verify.py"
+GRAPH_ERRORS = "tests/contracts/test_graph_errors.py"
+GRAPH_TRACING = "tests/contracts/test_graph_tracing.py"
 GATE = "tests/contracts/test_gate.py"
 CLAIMS = "tests/contracts/test_claims.py"
 CLI = "tests/contracts/test_cli.py"
@@ -97,6 +99,48 @@ MUTANTS = (
         "values.append(detached(prediction))",
         "values.append(prediction)",
         (LOCALITY,),
+    ),
+    Mutant(
+        "Z-IL: the error of an element of a tuple, or of an identity, overwritten, not summed",
+        "rules/zil.py",
+        "error + arrived[mu] if mu in arrived else error",
+        "error",
+        ("tests/numerics/test_recurrent.py::test_zil_gives_the_bits_of_backprop",),
+    ),
+    Mutant(
+        "tracing: a forward may write into the caller's input",
+        "_purity.py",
+        'if other.op == "placeholder" and',
+        "if False and",
+        (GRAPH_ERRORS,),
+    ),
+    Mutant(
+        "tracing: a list that grows from call to call is taken for a cache",
+        "_purity.py",
+        "return len(a) == len(b) and all(map(_alike, a, b))",
+        "return True",
+        (GRAPH_ERRORS,),
+    ),
+    Mutant(
+        "tracing: what a forward keeps in an attribute stays frozen",
+        "_trace.py",
+        "if a.tracer.finished:",
+        "if False:",
+        (GRAPH_ERRORS,),
+    ),
+    Mutant(
+        "tracing: a cache is taken for state",
+        "_trace.py",
+        "changed = first.after_a_call().differs_from(first)",
+        "changed = first.differs_from(before)",
+        (GRAPH_TRACING,),
+    ),
+    Mutant(
+        "tracing: values of the graph stay behind in the model",
+        "_trace.py",
+        "    before.forget_traced_values()\n",
+        "",
+        (GRAPH_TRACING,),
     ),
     Mutant(
         "Z-IL: every vertex evaluated twice, its buffers advanced twice",
@@ -216,9 +260,16 @@ MUTANTS = (
     Mutant(
         "divergence: the norm taken in float32",
         "measure/divergence.py",
-        "vector_norm(tensor.double())",
-        "vector_norm(tensor.float())",
-        (VERIFY,),
+        "vector_norm(tensor * scale)",
+        "vector_norm((tensor * scale).float())",
+        (COMPARE,),
+    ),
+    Mutant(
+        "divergence: the norm of numbers that have no square",
+        "measure/divergence.py",
+        "scale = 2.0 ** min(-math.frexp(largest)[1], 1023)",
+        "scale = 1.0",
+        (COMPARE,),
     ),
     Mutant(
         "max_ulp: the sign forgotten",
@@ -281,6 +332,13 @@ MUTANTS = (
         "report/gate.py",
         'return Finding(FAIL, what, "missing"',
         'return Finding(PASS, what, "missing"',
+        (GATE,),
+    ),
+    Mutant(
+        "gate: a task that vanished is out of sight",
+        "report/gate.py",
+        'tasks = [name for name in names if task in ("*", name)]',
+        'tasks = [name for name in measured if task in ("*", name)]',
         (GATE,),
     ),
     Mutant(

@@ -4,6 +4,9 @@ Two runs are *matched*: the same initial weights, the same batches in the same o
 """
 
 import math
+import sysconfig
+import traceback
+from pathlib import Path
 
 import torch
 
@@ -15,9 +18,19 @@ from pcbench.rules import by_name
 
 
 def initial_model(task, numbers, data, seed):
-    """A new model in training mode; a function of its arguments and nothing else."""
+    """A new model in training mode; a function of its arguments and nothing else.
+
+    Raises:
+        InvalidParameters: the model cannot be made of the task's numbers.
+    """
     with global_stream(seed, "init"):
-        return task.model(data, **numbers["model"])
+        try:
+            return task.model(data, **numbers["model"])
+        except Exception as error:
+            raise InvalidParameters(
+                f"task {task.name!r}: no model can be made of {numbers['model']} ({told(error)}); "
+                f"see tasks.{task.name}.model in params.yaml"
+            ) from error
 
 
 def epoch_batches(split, batch_size, seed, epoch):
@@ -60,6 +73,17 @@ def make_optimizer(settings, model):
         return makers[settings["name"]](model.parameters(), **options)
     except (TypeError, ValueError) as error:
         raise InvalidParameters(f"optimizer {settings['name']!r} with {options}: {error}") from error
+
+
+def told(error):
+    """One line for an exception from code that is not ours: its type, its text, and where it was raised."""
+    libraries = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "purelib", "platlib"))
+    ours = str(Path(__file__).parents[1])
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((*libraries, "<"))]
+    # The user's own line, rather than the library's that it called or ours that called it.
+    frames = [f for f in frames if not f.filename.startswith(ours)] or frames
+    place = f", {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def finite_or_none(value):

@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from pcbench.errors import InvalidParameters
 from pcbench.nn import convert
+from pcbench.nn.convert import copied
 from pcbench.rules import Backprop, by_name
 
 
@@ -91,7 +92,7 @@ def weight_update(model, rule, inputs, targets, loss_fn):
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InvalidParameters(f"{type(model).__name__} has no parameters to learn, so there is nothing to compare")
     # Copies of everything that a forward or a loss may write into.
-    model, loss_fn = copy.deepcopy(model), copy.deepcopy(loss_fn) if isinstance(loss_fn, nn.Module) else loss_fn
+    model, loss_fn = copied(model), copy.deepcopy(loss_fn) if isinstance(loss_fn, nn.Module) else loss_fn
     inputs, targets = pytree.tree_map(_cloned, (inputs, targets))
     model.zero_grad(set_to_none=True)
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
@@ -147,7 +148,14 @@ def _describe(tensor):
 
 
 def _norm(tensor):
-    return torch.linalg.vector_norm(tensor.double()).item()
+    """The Euclidean norm; no square of an element under- or overflows, whatever its size."""
+    tensor = tensor.double()
+    largest = tensor.abs().max().item() if tensor.numel() else 0.0
+    if largest == 0 or not math.isfinite(largest):
+        return largest
+    # A power of two changes no digit, only exponents; beyond 2¹⁰²³ there is none, and subnormal numbers need no more.
+    scale = 2.0 ** min(-math.frexp(largest)[1], 1023)
+    return torch.linalg.vector_norm(tensor * scale).item() / scale
 
 
 def _largest(a, b):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from pcbench.errors import InvalidParameters
+from pcbench.errors import InvalidParameters, PCBenchError
+from pcbench.measure._setup import told
 from pcbench.measure.divergence import Divergence, compare, weight_update
 from pcbench.nn import convert
 from pcbench.provenance import stream
@@ -55,11 +56,20 @@ def verify(model, inputs, targets, loss_fn, rule="zil", ablations=True, advance=
         `Verification`.
 
     Raises:
-        UnsupportedModule, InvalidParameters, NonFiniteLoss: see `pcbench.errors`.
+        UnsupportedModule, InvalidParameters, NonFiniteLoss: see `pcbench.errors`; InvalidParameters also if the model
+            or the loss fails by itself, under backpropagation.
     """
     model = convert(model)
     batch = (inputs, targets, loss_fn)
-    expected = weight_update(model, Backprop, *batch)
+    try:
+        expected = weight_update(model, Backprop, *batch)
+    except PCBenchError:
+        raise
+    except Exception as error:
+        raise InvalidParameters(
+            f"{type(model).__name__} or its loss fails under plain backpropagation already ({told(error)}); "
+            "mend it, or what the factory returns: (model, inputs, targets, loss_fn)"
+        ) from error
     actual = weight_update(model, lambda m: by_name(rule, m, **options), *batch)
     advance()
     found = {}
@@ -91,9 +101,9 @@ def load_factory(specification):
         raise InvalidParameters(f"{specification!r} is neither package.module:factory nor path/to/file.py:factory")
     try:
         module = _from_file(place) if place.endswith(".py") else importlib.import_module(place)
-    except (ImportError, FileNotFoundError) as error:
+    except Exception as error:  # whatever the user's own module raises
         raise InvalidParameters(
-            f"cannot import {place!r} ({error}); name a module that this Python can import, or a file"
+            f"cannot import {place!r} ({told(error)}); name a module that this Python can import, or a file"
         ) from error
     factory = getattr(module, name, None)
     if not callable(factory):
@@ -108,14 +118,20 @@ def call_factory(factory):
         ``(model, inputs, targets, loss_fn)``.
 
     Raises:
-        InvalidParameters: it returned something else.
+        InvalidParameters: it raised an exception, or returned something else.
     """
+    name = getattr(factory, "__name__", repr(factory))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = factory()
+        try:
+            made = factory()
+        except Exception as error:
+            raise InvalidParameters(
+                f"the factory {name}() failed ({told(error)}); it must return (model, inputs, targets, loss_fn)"
+            ) from error
     if not isinstance(made, tuple) or len(made) != 4 or not isinstance(made[0], torch.nn.Module):
         raise InvalidParameters(
-            f"{factory.__name__}() returned {type(made).__name__}; it must return (model, inputs, targets, loss_fn)"
+            f"{name}() returned {type(made).__name__}; it must return (model, inputs, targets, loss_fn)"
         )
     return made
 

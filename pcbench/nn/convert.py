@@ -2,12 +2,35 @@
 
 import copy
 
+import torch
 from torch import nn
 
 from pcbench.errors import UnsupportedModule
 from pcbench.nn.recurrent import GRU, LSTM, RNN
 
 _COUNTERPARTS = {nn.RNN: RNN, nn.LSTM: LSTM, nn.GRU: GRU}
+
+
+def copied(model):
+    """Copy ``model`` with everything that it holds, and share no tensor with it.
+
+    What a hook computes from parameters before each forward (`torch.nn.utils.weight_norm`, `torch.nn.utils.prune`) is
+    copied as its numbers: `copy.deepcopy` refuses it.
+
+    Raises:
+        UnsupportedModule: another attribute is a tensor that was computed from parameters, with its history.
+    """
+    memo = {}
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                if not module._forward_pre_hooks:
+                    raise UnsupportedModule(
+                        f"attribute {name!r} of {path or 'the model'!r} ({type(module).__name__}) was computed from "
+                        "parameters and cannot be copied; compute it in forward, or detach it"
+                    )
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(model, memo)
 
 
 def convert(model):
@@ -21,7 +44,7 @@ def convert(model):
     Raises:
         UnsupportedModule: a subclass of a fused module, whose own behaviour the counterpart does not have.
     """
-    model = copy.deepcopy(model)
+    model = copied(model)
     for path, module in model.named_modules():
         fused = next((kind for kind in _COUNTERPARTS if isinstance(module, kind)), None)
         if fused is None:

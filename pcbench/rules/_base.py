@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 
 import torch
+from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
-from pcbench.errors import InvalidParameters, NonFiniteLoss
+from pcbench._purity import PLAIN
+from pcbench.errors import InvalidParameters, NonFiniteLoss, UnsupportedModule
 from pcbench.graph import Graph
 
 
@@ -63,10 +65,16 @@ class GraphRule(Rule):
 
         Raises:
             InvalidParameters: an input is neither a tensor nor a number, text or None.
+            UnsupportedModule: see `pcbench.graph.Graph.from_module`.
         """
+        if parametrize._cache_enabled:
+            raise UnsupportedModule(
+                "torch.nn.utils.parametrize.cached is on: the weight that it keeps would span the vertices that read it; "
+                "call the rule outside of it"
+            )
         leaves, structure = pytree.tree_flatten(inputs)
         for leaf in leaves:
-            if not isinstance(leaf, (torch.Tensor, *_PLAIN)):
+            if not isinstance(leaf, (torch.Tensor, *PLAIN)):
                 raise InvalidParameters(
                     f"an input is a {type(leaf).__name__}; inputs are tensors, numbers, texts or None"
                 )
@@ -86,12 +94,9 @@ class GraphRule(Rule):
         return graph
 
 
-_PLAIN = (int, float, str, type(None))  # bool is an int
-
-
 def _settings(module):
     """A module's own numbers, texts and flags: its forward may branch on them, or compute with them."""
-    return tuple((name, value) for name, value in vars(module).items() if isinstance(value, _PLAIN))
+    return tuple((name, value) for name, value in vars(module).items() if isinstance(value, PLAIN))
 
 
 def check_loss(loss):
@@ -111,7 +116,14 @@ def check_loss(loss):
 
 def tensors(value):
     """The tensors of a value (a tensor or a pytree of such)."""
+    if isinstance(value, torch.Tensor):
+        return [value]  # nearly every value is one, and pytree takes ten times as long to say so
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def map_leaves(function, value):
+    """The value with ``function`` applied to each of its leaves."""
+    return function(value) if isinstance(value, torch.Tensor) else pytree.tree_map(function, value)
 
 
 def detached(value, *, requires_grad=None):
@@ -127,7 +139,7 @@ def detached(value, *, requires_grad=None):
         wanted = leaf.requires_grad if requires_grad is None else requires_grad
         return leaf.detach().requires_grad_(wanted and (leaf.is_floating_point() or leaf.is_complex()))
 
-    return pytree.tree_map(cut, value)
+    return map_leaves(cut, value)
 
 
 def accumulate(gradients):

@@ -11,10 +11,9 @@ of `pcbench.rules.zil`, and the engine of IL.
 from dataclasses import dataclass
 
 import torch
-from torch.utils import _pytree as pytree
 
 from pcbench.errors import InvalidParameters
-from pcbench.rules._base import GraphRule, accumulate, detached, tensors
+from pcbench.rules._base import GraphRule, accumulate, detached, map_leaves, tensors
 from pcbench.rules.zil import output_errors
 
 
@@ -73,7 +72,7 @@ class Dynamics(GraphRule):
         graph = self.graph(arguments)
         steps = {None: graph.depth, "levels": graph.depth + 1}.get(self.schedule.steps, self.schedule.steps)
         predict = _Predictions(graph)
-        x = self._initial_values(graph, predict, arguments)
+        x, mu = self._initial_values(graph, predict, arguments)
         # Later evaluations advance them again (BatchNorm's statistics); a weight update advances them once.
         buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
         updates = {}
@@ -82,7 +81,6 @@ class Dynamics(GraphRule):
             def due(level, t=t):
                 return t == (level if self.schedule.layer_dependent else steps)
 
-            mu = [predict(i, x) for i in range(len(graph.vertices))]
             for i in graph.outputs:
                 x[i] = detached(mu[i], requires_grad=True)
             outputs = graph.assemble([x[i] for i in graph.outputs])
@@ -90,24 +88,25 @@ class Dynamics(GraphRule):
             loss, at_output = output_errors(self.model, outputs, targets, loss_fn, check=t == 0)
             if t == 0:
                 first_loss = loss
-            drive = {}
+            values, predictions, drive = [tensors(v) for v in x], [tensors(m) for m in mu], {}
             # Children first: on what has got nothing from them the loss does not depend. It has no error, not even
             # zero, and its parameters have no gradient, as under autograd.
             for i, vertex in reversed(list(enumerate(graph.vertices))):
                 if vertex.level is None:
                     continue
-                error = _error(vertex, x[i], mu[i], at_output, drive)
-                _add(drive, tensors(x[i]), [None if e is None else -e for e in error])
-                parents = [leaf for p in vertex.parents for leaf in tensors(x[p]) if leaf.requires_grad]
-                _add(drive, parents, _products(mu[i], parents, error))
-                if due(vertex.level):
-                    theta = [p for p in vertex.parameters.values() if p.requires_grad]
-                    _add(updates, theta, _products(mu[i], theta, error))
+                error = _error(vertex, values[i], predictions[i], at_output, drive)
+                _subtract(drive, values[i], error)
+                parents = [leaf for p in vertex.parents for leaf in values[p] if leaf.requires_grad]
+                theta = [p for p in vertex.parameters.values() if p.requires_grad] if due(vertex.level) else []
+                products = _products(predictions[i], [*parents, *theta], error)
+                _add(drive, parents, products[: len(parents)])
+                _add(updates, theta, products[len(parents) :])
             if due(0):
                 read = [p for p in at_output if isinstance(p, torch.nn.Parameter)]
                 _add(updates, read, [-at_output[p] for p in read])
             if t < steps:
                 x = [self._step(vertex, value, drive) for vertex, value in zip(graph.vertices, x, strict=True)]
+                mu = [predict(i, x) for i in range(len(graph.vertices))]
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
@@ -115,12 +114,14 @@ class Dynamics(GraphRule):
         return first_loss
 
     def _initial_values(self, graph, predict, arguments):
-        x = tensors(arguments) + [None] * (len(graph.vertices) - graph.inputs)
+        """The forward pass, perturbed if σ > 0: x and μ of every vertex at t = 0."""
+        x, mu = tensors(arguments), tensors(arguments)
         for i, vertex in enumerate(graph.vertices[graph.inputs :], graph.inputs):
+            mu.append(predict(i, x))
             noisy = self.schedule.sigma > 0 and vertex.level is not None and vertex.level > 0
-            value = pytree.tree_map(self._perturbed, predict(i, x)) if noisy else predict(i, x)
-            x[i] = detached(value, requires_grad=not vertex.clamped)
-        return x
+            value = map_leaves(self._perturbed, mu[i]) if noisy else mu[i]
+            x.append(detached(value, requires_grad=not vertex.clamped))
+        return x, mu
 
     def _perturbed(self, mu):
         if not isinstance(mu, torch.Tensor) or not mu.is_floating_point():
@@ -129,28 +130,40 @@ class Dynamics(GraphRule):
         noise = torch.randn(mu.shape, generator=self.generator, dtype=torch.float64)
         return mu + self.schedule.sigma * noise.to(mu)
 
+    @torch.no_grad()
     def _step(self, vertex, value, drive):
         """x + Δx, equation (1); a clamped value stays."""
         if vertex.level is None:
             return value
-        moved = pytree.tree_map(lambda leaf: leaf + self.schedule.gamma * drive[leaf] if leaf in drive else leaf, value)
-        return detached(moved, requires_grad=True)
+
+        def moved(leaf):
+            x = leaf + self.schedule.gamma * drive[leaf] if leaf in drive else leaf
+            return detached(x, requires_grad=True)
+
+        return map_leaves(moved, value)
 
 
+@torch.no_grad()
 def _error(vertex, x, mu, at_output, drive):
     """ε for each tensor of the value: x − μ, or −∂L/∂μ at an output; None where the loss does not depend on it."""
     if vertex.level == 0:
-        return [-at_output[leaf] if leaf in at_output else None for leaf in tensors(x)]
-    return [(a - b).detach() if a in drive else None for a, b in zip(tensors(x), tensors(mu), strict=True)]
+        return [-at_output[leaf] if leaf in at_output else None for leaf in x]
+    return [a - b if a in drive else None for a, b in zip(x, mu, strict=True)]
 
 
 def _products(mu, receivers, error):
     """The vector-Jacobian products (∂μ/∂receiver)ᵀ ε; None where μ does not depend on the receiver."""
-    pairs = [(m, e) for m, e in zip(tensors(mu), error, strict=True) if e is not None and m.requires_grad]
+    pairs = [(m, e) for m, e in zip(mu, error, strict=True) if e is not None and m.requires_grad]
     if not receivers or not pairs:
         return [None] * len(receivers)
     roots, seeds = zip(*pairs, strict=True)
-    return torch.autograd.grad(roots, receivers, seeds, allow_unused=True, retain_graph=True)
+    return torch.autograd.grad(roots, receivers, seeds, allow_unused=True)
+
+
+def _subtract(sums, keys, terms):
+    for key, term in zip(keys, terms, strict=True):
+        if term is not None:
+            sums[key] = sums[key] - term if key in sums else -term
 
 
 def _add(sums, keys, terms):

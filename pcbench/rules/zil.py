@@ -64,9 +64,15 @@ def output_errors(model, outputs, targets, loss_fn, check=True):
 
 def _visit(vertex, values, predictions, i, arrived):
     """Pass the error of vertex ``i`` on to its parents and its parameters: one local vector-Jacobian product."""
-    errors = [
-        (mu, arrived.pop(x)) for x, mu in zip(tensors(values[i]), tensors(predictions[i]), strict=True) if x in arrived
-    ]
+    errors = []
+    for x, mu in zip(tensors(values[i]), tensors(predictions[i]), strict=True):
+        if x not in arrived:
+            continue
+        error = arrived.pop(x)
+        if mu.is_leaf:  # the parent's own tensor (an element of a tuple, an identity): the error passes as it is
+            arrived[mu] = error + arrived[mu] if mu in arrived else error
+        else:
+            errors.append((mu, error))
     values[i] = predictions[i] = None
     if not errors:
         return

@@ -214,9 +214,6 @@ def test_a_number_that_makes_no_sense_is_named_before_anything_is_written(
 
 
 @pytest.mark.parametrize(("key", "value"), [("width", 3), ("hidden", "many"), ("hidden", -3)])
-@pytest.mark.xfail(
-    strict=True, raises=(TypeError, RuntimeError), reason="_setup.initial_model lets the model's own error out"
-)
 def test_a_models_number_that_makes_no_sense_is_named(refused, workplace, parameters, key, value):
     parameters["tasks"]["digits-mlp"]["model"][key] = value
     (workplace / "params.yaml").write_text(yaml.safe_dump(parameters))
@@ -319,6 +316,19 @@ def nothing():
 
 def raising():
     raise KeyError("weights")
+
+def strict(outputs, targets):
+    raise ValueError("no such class")
+
+def raising_loss():
+    return *good()[:3], strict
+
+class Reshaping(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.view(7, 4))
+
+def raising_forward():
+    return batch(Reshaping(4, 3))
 """
 
 
@@ -359,12 +369,9 @@ def test_verifys_exit_code_is_its_verdict(verify, options, code):
         ("good", ["--rule", "zil", "--steps", "3"], ["rule 'zil'", "steps"]),
         ("good", ["--rule", "il", "--steps", "0"], ["steps=0"]),
         ("good", ["--rule", "il", "--gamma", "nan"], ["gamma=nan"]),
-        pytest.param(
-            "raising",
-            [],
-            ["raising", "KeyError"],
-            marks=pytest.mark.xfail(strict=True, raises=KeyError, reason="call_factory lets the factory's error out"),
-        ),
+        ("raising", [], ["the factory raising() failed", "KeyError: 'weights'", "own.py:33"]),
+        ("raising_loss", [], ["Sequential or its loss fails", "ValueError: no such class", "own.py:36"]),
+        ("raising_forward", [], ["Reshaping or its loss fails", "RuntimeError: shape '[7, 4]'", "own.py:43"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )

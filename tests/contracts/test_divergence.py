@@ -4,12 +4,14 @@ Aimed at: a check that trains the model a little, that compares two different dr
 """
 
 import copy
+import warnings
 
 import pytest
 import torch
 from problems import Problem, assert_same_bits, vectors
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 import pcbench
 from pcbench.errors import InvalidParameters, NonFiniteLoss, UnsupportedModule
@@ -93,3 +95,32 @@ def test_errors_reach_the_user_as_they_are():
 
     with pytest.raises(UnsupportedModule, match=r"'the model' \(Branch\), .*depends on the values of a tensor"):
         pcbench.divergence(Branch(), inputs, targets, F.cross_entropy)
+
+
+def weight_normed(layer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and in use
+        return torch.nn.utils.weight_norm(layer)
+
+
+def pruned(layer):
+    return prune.l1_unstructured(layer, "weight", 0.5)
+
+
+@pytest.mark.parametrize("hooked", [weight_normed, pruned, torch.nn.utils.spectral_norm])
+def test_a_weight_that_a_hook_computes_can_be_compared(hooked):
+    """`copy.deepcopy` refuses such a weight. The model is compared as it is made, and after it has been used."""
+    model = nn.Sequential(hooked(nn.Linear(3, 4)), nn.Tanh(), nn.Linear(4, 2))
+    batch = torch.randn(5, 3), torch.randint(0, 2, (5,)), F.cross_entropy
+    for _ in range(2):
+        found = pcbench.divergence(model, *batch)
+        assert found.bitwise_equal and found.max_ulp == 0
+        assert not pcbench.divergence(model, *batch, rule="il").bitwise_equal
+        model(batch[0])
+
+
+def test_an_attribute_with_a_history_is_named():
+    model = nn.Sequential(nn.Linear(3, 2))
+    model[0].doubled = 2 * model[0].weight
+    with pytest.raises(UnsupportedModule, match=r"attribute 'doubled' of '0' \(Linear\) was computed from parameters"):
+        pcbench.divergence(model, torch.zeros(2, 3), torch.tensor([0, 1]), F.cross_entropy)

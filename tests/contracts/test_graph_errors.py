@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from pcbench import ZIL, Graph, PCBenchError
 from pcbench.errors import InvalidParameters, UnsupportedModule
@@ -189,6 +190,147 @@ def test_the_remedy_for_a_buffer_works():
     for _ in range(2):
         rule.backward(torch.randn(2, 3), torch.tensor([0, 1]), F.cross_entropy)
     assert layer.calls == 3
+
+
+class Forked(Layer):
+    def forward(self, x):
+        with torch.random.fork_rng(devices=[]):
+            x = F.dropout(self.linear(x))
+        return x
+
+
+class Reseeded(Layer):
+    def forward(self, x):
+        torch.manual_seed(0)
+        return F.dropout(self.linear(x))
+
+
+@pytest.mark.parametrize(("layer", "line"), [(Forked, "with torch.random"), (Reseeded, "manual_seed")])
+def test_setting_the_random_state_in_forward_is_refused(layer, line):
+    """The graph has the draw, but not the state that it was made from."""
+    model = around(layer())
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    with pytest.raises(UnsupportedModule, match=r"sets torch's random state .*do it around the rule") as caught:
+        Graph.from_module(model, torch.zeros(2, 3))
+    assert f"'inner' ({layer.__name__}), {line_of(model.inner, line)}," in str(caught.value)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class OwnGenerator(Layer):
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+
+    def forward(self, x):
+        return self.linear(x) + torch.randn(3, generator=self.generator)
+
+
+class OwnMask(OwnGenerator):
+    def forward(self, x):
+        return self.linear(x) * torch.bernoulli(torch.full_like(x, 0.5), generator=self.generator)
+
+
+@pytest.mark.parametrize("layer", [OwnGenerator, OwnMask])
+def test_a_draw_from_a_generator_of_the_models_own_is_refused(layer):
+    layer = layer()
+    assert re.search(r"inner.*torch\.Generator.*draw from torch's global", refused(layer))
+    assert torch.equal(layer.generator.get_state(), torch.Generator().manual_seed(0).get_state())
+
+
+class Cached(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = parametrize.register_parametrization(nn.Linear(3, 3), "weight", nn.Softplus())
+
+    def forward(self, x):
+        with parametrize.cached():
+            return self.linear(self.linear(x))
+
+
+def test_a_weight_shared_by_parametrize_cached_is_refused():
+    """Backpropagation adds up the weight's gradients before it goes on through the parametrization: other bits."""
+    layer = Cached()
+    assert f"{line_of(layer, 'return self.linear')}, enters torch.nn.utils.parametrize.cached" in refused(layer)
+    with parametrize.cached(), pytest.raises(UnsupportedModule, match="call the rule outside of it"):
+        ZIL(layer.linear).backward(torch.zeros(2, 3), torch.tensor([0, 1]), F.cross_entropy)
+
+
+class Keeps(Layer):
+    def __init__(self):
+        super().__init__()
+        self.kept = self.first()
+
+
+class Tensor(Keeps):
+    def first(self):
+        return torch.ones(3)
+
+    def forward(self, x):
+        self.kept = self.kept * 1.5
+        return self.linear(x) * self.kept
+
+
+class TensorInPlace(Tensor):
+    def forward(self, x):
+        self.kept.mul_(1.5)
+        return self.linear(x) * self.kept
+
+
+class TensorInPlaceFromInput(Tensor):
+    def forward(self, x):
+        self.kept.add_(x.mean(0))
+        return self.linear(x) * self.kept
+
+
+class Numbers(Keeps):
+    def first(self):
+        return [1.0]
+
+    def forward(self, x):
+        self.kept.append(self.kept[-1] * 1.5)
+        return self.linear(x) * self.kept[-1]
+
+
+class Nested(Keeps):
+    def first(self):
+        return {"scales": [torch.ones(3)]}
+
+    def forward(self, x):
+        self.kept["scales"][0] = self.kept["scales"][0] * 1.5
+        return self.linear(x) * self.kept["scales"][0]
+
+
+class Previous(Keeps):
+    def first(self):
+        return None
+
+    def forward(self, x):
+        x = self.linear(x)
+        x = x if self.kept is None else x + self.kept
+        self.kept = x.detach()
+        return x
+
+
+@pytest.mark.parametrize("layer", [Tensor, TensorInPlace, TensorInPlaceFromInput, Numbers, Nested, Previous])
+def test_what_one_call_leaves_to_the_next_is_refused_and_left_alone(layer):
+    """The first update would be right, and every later one would begin with what the first one found."""
+    layer = layer()
+    message = refused(layer)
+    assert "inner" in message and "would not advance" in message and "`leaves`" in message
+    torch.testing.assert_close(layer.kept, layer.first(), rtol=0, atol=0)
+
+
+class ReluOfView(nn.Module):
+    def forward(self, x):
+        return F.relu(x.flatten(1), inplace=True)
+
+
+@pytest.mark.parametrize("first", [nn.ReLU(inplace=True), ReluOfView()], ids=["input", "view"])
+def test_writing_into_the_callers_input_is_refused(first):
+    """Backpropagation would change it, so that a second update on the same batch would see another one."""
+    with pytest.raises(UnsupportedModule, match=r"writes in place into an input of .*or clone the input first"):
+        Graph.from_module(nn.Sequential(first, nn.Linear(3, 3)), torch.zeros(2, 3))
 
 
 class ThroughView(Layer):

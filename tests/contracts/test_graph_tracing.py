@@ -84,6 +84,52 @@ def test_an_attribute_that_carries_state_from_call_to_call_is_refused():
     assert torch.equal(model.seen, torch.zeros(2, 4))
 
 
+class Caches(nn.Module):
+    """Builds what it needs when it first needs it, and a list of what it saw anew in every call."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.readout = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.scales, self.seen = {}, None
+
+    def forward(self, x):
+        if len(x) not in self.scales:
+            self.scales[len(x)] = torch.linspace(0.5, 1, len(x))[:, None]
+        self.seen = [torch.tanh(self.hidden(x))]
+        return self.readout(self.seen[0] * self.scales[len(x)])
+
+
+def test_what_a_model_builds_once_is_no_state():
+    model = Caches()
+    rule = ZIL(model)
+    for size in (4, 3, 4, 4):
+        batch = torch.randn(size, 3), torch.randint(0, 2, (size,))
+        model.seen = None
+        rule.graph((batch[0],))
+        assert model.seen is None
+        assert_update_equals_backprop(model, rule, *batch)
+
+
+class CountingLeaf(nn.Module):
+    """Keeps numbers and a list, which its vertex advances as its forward does."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.factors = nn.Linear(3, 3), [1.0]
+
+    def forward(self, x):
+        self.factors.append(self.factors[-1] / 2)
+        return self.linear(x) * self.factors[-1]
+
+
+def test_asking_a_leaf_for_its_shape_does_not_advance_it():
+    model = nn.Sequential(CountingLeaf(), nn.Linear(3, 2))
+    rule = ZIL(model, leaves=(CountingLeaf,))
+    for update in (1, 2):
+        assert_update_equals_backprop(model, rule, torch.randn(4, 3), torch.randint(0, 2, (4,)))
+        assert model[0].factors == [0.5**i for i in range(update + 1)]
+
+
 def assert_update_equals_backprop(model, rule, inputs, targets):
     """One update of ``rule``, made for ``model`` before, against a fresh `Backprop` on a copy of it."""
     reference = copy.deepcopy(model)
@@ -129,6 +175,14 @@ def test_one_rule_serves_batches_of_any_shape_mode_and_dtype():
     assert_update_equals_backprop(model, rule, *batch(4, 5))
     model.double()
     assert_update_equals_backprop(model, rule, *batch(4, 5, torch.float64))
+
+
+def test_batchnorm_that_averages_over_all_batches_counts_them():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, momentum=None), nn.Tanh(), nn.Linear(4, 2))
+    rule = ZIL(model)
+    for update in (1, 2, 3):
+        assert_update_equals_backprop(model, rule, torch.randn(4, 3), torch.randint(0, 2, (4,)))
+        assert model[1].num_batches_tracked == update and model[1].momentum is None
 
 
 class Tokens(nn.Module):

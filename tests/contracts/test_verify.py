@@ -93,6 +93,16 @@ def test_a_factory_that_does_not_exist_is_named(tmp_path, monkeypatch, specifica
         load_factory(specification)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("factory = (", "SyntaxError: .* line 1"), ("\nx = 1 / 0", r"ZeroDivisionError: .*broken\.py:2")],
+)
+def test_a_module_that_fails_when_imported_is_named_with_the_line(tmp_path, text, message):
+    (tmp_path / "broken.py").write_text(text)
+    with pytest.raises(InvalidParameters, match=rf"cannot import '.*broken\.py' \({message}"):
+        load_factory(f"{tmp_path / 'broken.py'}:factory")
+
+
 @pytest.mark.parametrize("made", [None, (1, 2, 3, 4), (nn.Linear(2, 2), 1, 2)], ids=["none", "no module", "three"])
 def test_a_factory_that_returns_something_else_is_told_what_it_must_return(made):
     def factory():

@@ -4,6 +4,7 @@ Aimed at: a profile's pipeline that lags behind, a zoo that leaves out a model, 
 """
 
 import re
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -67,6 +68,21 @@ def test_a_pipeline_depends_on_what_exists():
     for stage in pipeline("default")["stages"].values():
         for path in (stage.get("do") or stage)["deps"]:
             assert path.startswith(("results/", "datasets/${")) or (ROOT / path).exists(), path
+
+
+# What no figure depends on: names, messages, how a file is written, and the check of numbers that DVC compares itself.
+HARMLESS = {"pcbench/__init__.py", "pcbench/errors.py", "pcbench/files.py", "pcbench/params.py"}
+
+
+@pytest.mark.parametrize("stage", ["exactness", "cost", "train"])
+def test_a_measurement_depends_on_all_code_that_it_imports(stage):
+    """Else a change of that code would leave its results as they were."""
+    listing = "import sys, pcbench.stages; print(*(m.__file__ for n, m in sys.modules.items() if n[:7] == 'pcbench'))"
+    listed = subprocess.run([sys.executable, "-c", listing], cwd=ROOT, capture_output=True, text=True, check=True)
+    imported = {Path(file).relative_to(ROOT).as_posix() for file in listed.stdout.split()} - HARMLESS
+    tracked = pipeline("default")["stages"][stage]["do"]["deps"]
+    assert imported
+    assert [file for file in sorted(imported) if not any(Path(file).is_relative_to(dep) for dep in tracked)] == []
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -146,7 +162,11 @@ def test_every_expectation_is_held_against_a_figure_of_some_profile(section, fig
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_is_held_to_exactness_in_every_task_and_model(profile):
     """With figures that are all 0, and hence false, whatever must be true falls short."""
-    short = {finding.what for finding in check(figures(profile), EXPECTATIONS, PROFILES[profile]) if finding.verdict == "fail"}
+    short = {
+        finding.what
+        for finding in check(figures(profile), EXPECTATIONS, PROFILES[profile])
+        if finding.verdict == "fail"
+    }
     for task in PROFILES[profile]["tasks"]:
         for dtype in ("float32", "float64"):
             assert f"exactness.{task}.zil.{dtype}.bitwise_equal" in short

@@ -97,6 +97,22 @@ def test_differences_of_float32_are_taken_in_float64():
     assert d.relative_l2 == math.inf
 
 
+@given(exponent=st.integers(-1000, 1020))
+def test_norms_scale_with_the_numbers_whatever_their_size(exponent):
+    """The square of 1e-200 is no number any more, and neither is that of 1e200; (3, 4) is 5 long in every unit."""
+    unit = 2.0**exponent
+    a, b = (torch.tensor(numbers, dtype=torch.float64) * unit for numbers in ([4.0, 5.0], [1.0, 1.0]))
+    d = compare({"w": a}, {"w": b})
+    assert d.l2 == 5 * unit
+    assert d.relative_l2 == pytest.approx(5 / math.sqrt(2), rel=1e-14)
+
+
+def test_the_smallest_difference_that_there_is_is_not_zero():
+    smallest = torch.tensor([5e-324, 0.0], dtype=torch.float64)
+    d = compare({"w": 2 * smallest}, {"w": smallest})
+    assert (d.l2, d.relative_l2) == (5e-324, 1.0)
+
+
 def test_a_value_that_is_not_finite_has_no_distance_in_ulp():
     for bad in (math.nan, math.inf):
         d = compare(
