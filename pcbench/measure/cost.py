@@ -67,9 +67,9 @@ def weight_update(task, numbers, data, entry):
     optimizer = make_optimizer(numbers["optimizer"], model)
 
     def update():
-        optimizer.zero_grad()
         rule.backward(*batch, task.loss)
         optimizer.step()
+        optimizer.zero_grad()  # last, so that an update frees what it has allocated, and no other one's memory
 
     return update
 
