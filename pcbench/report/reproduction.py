@@ -45,7 +45,10 @@ def verdict(lock):
         return ["reproduction: not comparable: there is no committed dvc.lock here (no git, or a new pipeline)"]
     verdicts = compare(committed, yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.exists() else {})
     counts = {kind: sum(v == kind for v, _ in verdicts.values()) for kind in (IDENTICAL, DIFFERS, NOT_COMPARABLE)}
-    lines = [f"  {name}: {kind} ({reason})" for name, (kind, reason) in verdicts.items() if kind != IDENTICAL]
+    alike = {}  # a change of shared code has the same consequence for every stage: that is said once
+    for name, found in verdicts.items():
+        alike.setdefault(found, []).append(name)
+    lines = [f"  {', '.join(names)}: {kind} ({reason})" for (kind, reason), names in alike.items() if kind != IDENTICAL]
     if counts[DIFFERS]:
         lines.append(
             "  Bits depend on the processor and on library versions (see the provenance beside each result); "

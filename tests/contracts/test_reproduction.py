@@ -93,6 +93,14 @@ def test_the_verdict_counts_and_lists_what_is_not_identical(repository):
     assert NAMES[2] in rest[0] and not any(name in " ".join(rest) for name in NAMES[:2])
 
 
+def test_stages_that_differ_for_the_same_reason_share_a_line(repository):
+    lock = changed(NAMES[0], out="other")
+    lock["stages"][NAMES[1]] = changed(NAMES[1], out="other")["stages"][NAMES[1]]
+    repository.write_text(yaml.safe_dump(lock))
+    _, line, *_ = verdict(repository)
+    assert f"{NAMES[0]}, {NAMES[1]}: differs" in line and NAMES[2] not in line
+
+
 def test_without_a_lock_of_our_own_nothing_is_identical(repository):
     repository.unlink()
     (line,) = verdict(repository)
