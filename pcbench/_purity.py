@@ -7,6 +7,7 @@ left is refused: hooks, state that one call leaves to the next, random numbers t
 
 import copy
 import operator
+import re
 from collections import deque
 from contextlib import contextmanager
 
@@ -174,6 +175,7 @@ class State:
     def __init__(self, model, is_leaf):
         self._model, self._is_leaf = model, is_leaf
         self._modules, self._versions, self._generators, self._containers = [], [], [], {}
+        self._parameters = [(name, parameter, parameter._version) for name, parameter in model.named_parameters()]
         self._values = {}
         whole = set()
         for path, module in model.named_modules():
@@ -190,7 +192,9 @@ class State:
 
     def _frozen(self, name, value, whole):
         """The value with containers as tuples; what it holds is noted down, so that it can be restored."""
-        if isinstance(value, torch.Tensor) and not isinstance(value, (nn.Parameter, FakeTensor)):
+        if _traced(value):
+            return value
+        if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
             self._versions.append((name, value, value._version, value.detach().clone(), whole))
         if isinstance(value, torch.Generator):
             self._generators.append((name, value, value.get_state(), whole))
@@ -207,6 +211,9 @@ class State:
         Raises:
             UnsupportedModule: a tensor was written into or replaced by a computed one, or a generator was drawn from.
         """
+        for name, parameter, version in self._parameters:
+            if parameter._version != version:
+                raise self.not_advanced(name)
         for name, tensor, version, _, whole in self._versions:
             if not whole and tensor._version != version:
                 raise self.not_advanced(name)
@@ -300,6 +307,16 @@ def functionalise(model, graph):
             continue
         written = node.all_input_nodes[0]
         storage = _storage(written)
+        if not node.meta.get("grad", True) and written.meta.get("grad", True):
+            raise UnsupportedModule(
+                f"{node.name!r} ({node.target}) writes in place into {written.name!r} under no_grad, past its gradient; "
+                "compute a new tensor, or write into a detached clone"
+            )
+        if any(_one_memory(written, other) for other in nodes if other is not written):
+            raise UnsupportedModule(
+                f"{node.name!r} ({node.target}) writes in place into a part of a tensor that forward has made; "
+                "use torch.where, torch.cat or torch.stack"
+            )
         for other in nodes[:position]:
             if (
                 other.op == "get_attr"
@@ -312,6 +329,7 @@ def functionalise(model, graph):
                     f"{node.name!r} ({node.target}) writes in place into an input of {described(model)}, which the caller "
                     "would see; use the out-of-place operation, or clone the input first"
                 )
+        _refuse_other_dtype(node, written)
         later = set(nodes[position + 1 :])
         for other in nodes[:position]:
             shares = other is not written and storage is not None and _storage(other) == storage
@@ -346,17 +364,49 @@ def _make_out_of_place(model, node):
     return False
 
 
+def _refuse_other_dtype(node, written):
+    """Raise UnsupportedModule if what replaces a write in place would not be converted to the written tensor's dtype."""
+    mine = written.meta.get("fake")
+    for argument in node.all_input_nodes[1:]:
+        other = argument.meta.get("fake")
+        if not isinstance(mine, torch.Tensor) or not isinstance(other, torch.Tensor):
+            continue
+        if node.target not in _SELECTED and torch.result_type(mine, other) != mine.dtype:
+            raise UnsupportedModule(
+                f"{node.name!r} ({node.target}) writes {other.dtype} in place into {written.name!r}, which is {mine.dtype}; "
+                "convert it first"
+            )
+
+
+# Here an argument of another dtype chooses elements, and none of it is written.
+_SELECTED = ("masked_fill", "index_add", "index_fill", "index_copy", "scatter", "scatter_add", "clamp")
+
+
 def _in_place_name(name):
     return name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
 
 
+# Out of place these give another dtype, or take what they overwrite for a probability.
+_OTHER_OUT_OF_PLACE = re.compile(
+    r"(lt|le|gt|ge|eq|ne|less|greater|not_equal|(less|greater)_equal|logical_\w+|bernoulli)_"
+)
+
+
 def _out_of_place(name, node, *owners):
-    for owner in owners:
+    for owner in owners if not _OTHER_OUT_OF_PLACE.fullmatch(name) else ():
         if hasattr(owner, name[:-1]):
             return getattr(owner, name[:-1])
     raise UnsupportedModule(
         f"{node.name!r}: {name} writes in place and has no out-of-place counterpart; compute a new tensor instead"
     )
+
+
+def _one_memory(a, b):
+    """Whether two nodes are constants (tensors that forward has made without its inputs) in the same memory."""
+    a, b = (node.meta.get("constant") for node in (a, b))
+    if a is None or b is None or not (a.layout is b.layout is torch.strided):
+        return False
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() != 0
 
 
 def _storage(node):

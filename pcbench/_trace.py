@@ -52,6 +52,7 @@ CONTAINERS = (
     nn.TransformerDecoderLayer,
 )
 
+_LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__), contextlib.__file__)
 _NOT_THE_USERS = (os.path.dirname(torch.__file__), __file__, _purity.__file__, contextlib.__file__)
 
 
@@ -112,7 +113,8 @@ def _record(model, inputs, leaves, state):
 def _is_leaf(module, leaves):
     if isinstance(module, tuple(leaves)):
         return True
-    return type(module).__module__.startswith("torch.nn") and not isinstance(module, CONTAINERS)
+    own = parametrize.type_before_parametrizations(module)
+    return own.__module__.startswith("torch.nn") and not isinstance(module, CONTAINERS)
 
 
 def _random_states():
@@ -132,6 +134,16 @@ _MEMORY = (
 
 class _Proxy(fx.Proxy):
     """A proxy whose value's structure is known."""
+
+    @property
+    def __class__(self):
+        """What `isinstance` is answered with: a user's forward that asks takes the branch that it takes with the value.
+
+        PyTorch's own code would take it for a tensor that has memory.
+        """
+        asked_by_user = not sys._getframe(1).f_code.co_filename.startswith(_LIBRARIES)
+        is_tensor = isinstance(self.__dict__["node"].meta.get("fake"), torch.Tensor)
+        return torch.Tensor if asked_by_user and is_tensor else type(self)
 
     def __getattr__(self, name):
         if name in _MEMORY:
@@ -263,6 +275,8 @@ class _Tracer(fx.Tracer):
             )
         if target in ("__setitem__", torch.Tensor.__setitem__, operator.setitem):
             raise self.refuse("assigns to a part of a tensor in place; use torch.where, torch.cat or torch.stack")
+        if kwargs.get("out") is not None:
+            raise self.refuse("writes into `out`; compute a new tensor")
         if _autocast() != self.autocast:
             raise self.refuse("switches autocast inside forward, which no vertex would see; enter it around the rule")
         fake = self._evaluate(kind, target, args, kwargs)

@@ -87,7 +87,10 @@ class GraphRule(Rule):
         )
         if signature not in self._graphs:
             graph = Graph.from_module(self.model, inputs, granularity=self._granularity, leaves=self._leaves)
-            self._graphs[signature] = self._prepare(graph)
+            graph = self._prepare(graph)
+            if tuple(_settings(module) for module in self.model.modules()) != signature[2]:
+                return graph  # its forward counts its calls: it has to run at every one
+            self._graphs[signature] = graph
         return self._graphs[signature]
 
     def _prepare(self, graph):

@@ -72,9 +72,9 @@ class Dynamics(GraphRule):
         graph = self.graph(arguments)
         steps = {None: graph.depth, "levels": graph.depth + 1}.get(self.schedule.steps, self.schedule.steps)
         predict = _Predictions(graph)
+        buffers = _Buffers(self.model)
         x, mu = self._initial_values(graph, predict, arguments)
-        # Later evaluations advance them again (BatchNorm's statistics); a weight update advances them once.
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        buffers.note_advance()
         updates = {}
         for t in range(steps + 1):
 
@@ -106,10 +106,9 @@ class Dynamics(GraphRule):
                 _add(updates, read, [-at_output[p] for p in read])
             if t < steps:
                 x = [self._step(vertex, value, drive) for vertex, value in zip(graph.vertices, x, strict=True)]
+                buffers.put_back()
                 mu = [predict(i, x) for i in range(len(graph.vertices))]
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
+        buffers.advance()
         accumulate({p: -update for p, update in updates.items()})
         return first_loss
 
@@ -199,6 +198,34 @@ class _Predictions:
             return vertex.predict(*parents)
         finally:
             _set_random_state(now)
+
+
+class _Buffers:
+    """The model's buffers: a weight update advances them once, and every evaluation within it starts from the same.
+
+    So BatchNorm's statistics are as under backpropagation, and spectral norm's g_i is one function at all times t.
+    """
+
+    def __init__(self, model):
+        self._buffers = list(model.buffers())
+        self._before = [buffer.clone() for buffer in self._buffers]
+
+    def note_advance(self):
+        """What the first evaluation has made of them is what the update leaves."""
+        self._after = [buffer.clone() for buffer in self._buffers]
+
+    def put_back(self):
+        """Before an evaluation after the first."""
+        self._set(self._before)
+
+    def advance(self):
+        """At the end of the update."""
+        self._set(self._after)
+
+    @torch.no_grad()
+    def _set(self, values):
+        for buffer, value in zip(self._buffers, values, strict=True):
+            buffer.copy_(value)
 
 
 def _random_state():

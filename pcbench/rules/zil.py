@@ -13,7 +13,7 @@ the magnitudes are the same, and so is then the sign of every zero.
 
 import torch
 
-from pcbench.rules._base import GraphRule, accumulate, check_loss, detached, tensors
+from pcbench.rules._base import GraphRule, accumulate, check_loss, detached, map_leaves, tensors
 
 
 class ZIL(GraphRule):
@@ -37,14 +37,21 @@ def predict_all(graph, arguments):
 
     Returns:
         ``values[i]``, the detached x_i that the children of vertex i read, and ``predictions[i]``, the μ_i (the same
-        numbers) that is differentiated; no autograd graph reaches further back than the parents of its own vertex.
+        numbers) that is differentiated; no autograd graph reaches further back than the parents of its own vertex. What
+        a vertex passes on as it is (``x.float()`` of a float) stays the parent's own x, as under autograd: else the
+        errors of its readers would be summed apart, in another order.
     """
     values, predictions = tensors(arguments), [None] * graph.inputs
     for vertex in graph.vertices[graph.inputs :]:
         prediction = vertex.predict(*(values[p] for p in vertex.parents))
         predictions.append(prediction)
-        values.append(detached(prediction))
+        values.append(map_leaves(_value, prediction))
     return values, predictions
+
+
+def _value(mu):
+    passed_on = isinstance(mu, torch.Tensor) and mu.is_leaf and mu.requires_grad
+    return mu if passed_on else detached(mu)
 
 
 def output_errors(model, outputs, targets, loss_fn, check=True):
@@ -64,15 +71,8 @@ def output_errors(model, outputs, targets, loss_fn, check=True):
 
 def _visit(vertex, values, predictions, i, arrived):
     """Pass the error of vertex ``i`` on to its parents and its parameters: one local vector-Jacobian product."""
-    errors = []
-    for x, mu in zip(tensors(values[i]), tensors(predictions[i]), strict=True):
-        if x not in arrived:
-            continue
-        error = arrived.pop(x)
-        if mu.is_leaf:  # the parent's own tensor (an element of a tuple, an identity): the error passes as it is
-            arrived[mu] = error + arrived[mu] if mu in arrived else error
-        else:
-            errors.append((mu, error))
+    pairs = zip(tensors(values[i]), tensors(predictions[i]), strict=True)
+    errors = [(mu, arrived.pop(x)) for x, mu in pairs if x is not mu and x in arrived]
     values[i] = predictions[i] = None
     if not errors:
         return
