@@ -39,6 +39,7 @@ GRAPH_TRACING = "tests/contracts/test_graph_tracing.py"
 GATE = "tests/contracts/test_gate.py"
 CLAIMS = "tests/contracts/test_claims.py"
 CLI = "tests/contracts/test_cli.py"
+PURITY = "tests/contracts/test_graph_purity.py"
 
 
 @dataclass(frozen=True)
@@ -96,16 +97,30 @@ MUTANTS = (
     Mutant(
         "Z-IL is backpropagation in disguise: values are not detached",
         "rules/zil.py",
-        "values.append(detached(prediction))",
+        "values.append(map_leaves(_value, prediction))",
         "values.append(prediction)",
         (LOCALITY,),
     ),
     Mutant(
-        "Z-IL: the error of an element of a tuple, or of an identity, overwritten, not summed",
+        "Z-IL: what is passed on as it is gets errors of its own",
         "rules/zil.py",
-        "error + arrived[mu] if mu in arrived else error",
-        "error",
-        ("tests/numerics/test_recurrent.py::test_zil_gives_the_bits_of_backprop",),
+        "return mu if passed_on else detached(mu)",
+        "return detached(mu)",
+        (PURITY,),
+    ),
+    Mutant(
+        "tracing: a graph that counts its calls is kept",
+        "rules/_base.py",
+        "                return graph  # its forward",
+        "                pass  # its forward",
+        (PURITY,),
+    ),
+    Mutant(
+        "state form: buffers go on from evaluation to evaluation",
+        "rules/dynamics.py",
+        "                buffers.put_back()\n",
+        "",
+        (PURITY,),
     ),
     Mutant(
         "tracing: a forward may write into the caller's input",
