@@ -13,19 +13,21 @@ COMPARED := .pcbench/generations
 # The default profile's pipeline is the repository's own; the others are in profiles/.
 PIPELINE = $(if $(filter default,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
 
-.PHONY: help repro test test-all test-torchtext lint profiles clean
+.PHONY: help known-profile repro test test-all test-torchtext lint profiles clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-repro: $(VENV)/.installed ## fetch, train, measure, report, check: PROFILE=default (minutes), smoke, paper (hours), full (days)
-	@test -f $(PIPELINE) || { echo "error: no profile '$(PROFILE)'; there are: default $$(ls profiles | xargs)"; exit 2; }
+repro: known-profile $(VENV)/.installed ## fetch, train, measure, report, check: PROFILE=default (minutes), smoke, paper (hours), full (days)
 	@echo "==> dvc repro, profile $(PROFILE): what is up to date is not run again"
 	@test -e .git || dvc config --local core.no_scm true
 	@dvc repro $(PIPELINE)
 	@echo "==> pcbench check: the report's figures against what is expected of them"
 	@pcbench check --profile $(PROFILE)
+
+known-profile:
+	@test -f $(PIPELINE) || { echo "error: no profile '$(PROFILE)'; there are: default $$(cd profiles && ls -d */ | tr -d / | xargs)"; exit 2; }
 
 test: $(VENV)/.installed ## the fast tests
 	@echo "==> pytest"
@@ -58,8 +60,8 @@ profiles: dvc.yaml ## write profiles/*/dvc.yaml anew from dvc.yaml
 	  $(PYTHON) profiles/derive.py $$profile > profiles/$$profile/dvc.yaml; \
 	done
 
-clean: ## remove results and the report (not the environment, not the data)
-	rm -rf results .pcbench reports/index.html
+clean: ## remove results, DVC's cache of them, and the report (not the environment, not the data)
+	rm -rf results .pcbench .dvc/cache reports/index.html
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(call install,$(VENV),requirements.lock)

@@ -13,6 +13,7 @@ from pcbench.errors import PCBenchError
 from pcbench.files import read_json, write_text
 from pcbench.measure.verify import ABLATIONS, call_factory, load_factory
 from pcbench.measure.verify import verify as run_verify
+from pcbench.provenance import global_stream
 from pcbench.report import gate, reproduction
 from pcbench.tasks import TASKS
 
@@ -193,8 +194,9 @@ def verify(
     Prints a table with a row for each parameter, and exits with 0 if every bit is the same, else with 1.
     """
     options = {key: value for key, value in (("steps", steps), ("gamma", gamma)) if value is not None}
+    sys.path.insert(0, "")  # as `python -m` does: the user's own module lies where the command is called
     model, inputs, targets, loss_fn = call_factory(load_factory(factory))
-    with stages.progress(f"verify {factory}", 1 + len(ABLATIONS) * ablations) as advance:
+    with stages.progress(f"verify {factory}", 1 + len(ABLATIONS) * ablations) as advance, global_stream(0, "dropout"):
         found = run_verify(model, inputs, targets, loss_fn, rule, ablations, advance, **options)
     table = Table("parameter", "shape", "L2", "max ULP", "bitwise")
     for name, divergence in found.parameters.items():

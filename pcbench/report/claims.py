@@ -129,7 +129,7 @@ def _necessary(condition, instead, metrics):
         return NOT_TESTED, missing
     kept, broken = distances[rule], distances[other]
     found = (
-        f"Relative L2 distance from BP's gradient (float64, {_plural(kept, 'task')}): "
+        f"Relative L2 distance from BP's gradient (state form, float64, {_plural(kept, 'task')}): "
         f"{span(kept.values(), scientific)} with {with_it}, {span(broken.values(), scientific)} with {without}."
     )
     if all(_zero(value) for value in kept.values()) and not any(_zero(value) for value in broken.values()):

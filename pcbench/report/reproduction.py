@@ -38,12 +38,19 @@ def compare(committed, current):
 
 
 def verdict(lock):
-    """Compare a dvc.lock with the committed one and say so in a few lines of text."""
+    """Compare a dvc.lock with the committed one and say so in a few lines of text.
+
+    Results are looked for from the working directory: pipelines run in the repository's root folder.
+    """
     lock = Path(lock)
     committed = _committed(lock)
     if committed is None:
         return ["reproduction: not comparable: there is no committed dvc.lock here (no git, or a new pipeline)"]
     verdicts = compare(committed, yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.exists() else {})
+    for name in verdicts:
+        # A fresh clone's lock is the committed one: it says nothing of results that were never made here.
+        if not all(Path(out["path"]).exists() for out in committed["stages"].get(name, {}).get("outs", ())):
+            verdicts[name] = NOT_COMPARABLE, "not run here: its result is missing"
     counts = {kind: sum(v == kind for v, _ in verdicts.values()) for kind in (IDENTICAL, DIFFERS, NOT_COMPARABLE)}
     alike = {}  # a change of shared code has the same consequence for every stage: that is said once
     for name, found in verdicts.items():

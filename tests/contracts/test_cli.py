@@ -380,6 +380,12 @@ def test_what_verify_cannot_do_is_named(refused, workplace, name, options, parts
     refused("verify", f"own.py:{name}", "--no-ablations", *options, parts=parts)
 
 
+def test_a_module_in_the_working_folder_is_found_and_verified_alike_each_time(pcbench, workplace):
+    (workplace / "mine_in_this_folder.py").write_text(FACTORY)
+    runs = [pcbench("verify", "mine_in_this_folder:good", "--rule", "il", "--no-ablations") for _ in range(2)]
+    assert runs[0][0] == 1 and runs[0][1].splitlines()[1:] == runs[1][1].splitlines()[1:]
+
+
 @pytest.mark.parametrize("factory", ["no-colon", "no_such_package:factory", "nowhere.py:factory"])
 def test_a_factory_that_is_nowhere_is_named(refused, factory):
     refused("verify", factory, parts=[factory.split(":")[0]])

@@ -75,7 +75,10 @@ def git(folder, *arguments):
 
 
 @pytest.fixture
-def repository(tmp_path):
+def repository(tmp_path, monkeypatch):
+    """With the lock committed, and the result there that it speaks of."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results" / "train" / "digits-mlp").mkdir(parents=True)
     git(tmp_path, "init", "-q")
     path = tmp_path / "dvc.lock"
     path.write_text(yaml.safe_dump(LOCK))
@@ -91,6 +94,13 @@ def test_the_verdict_counts_and_lists_what_is_not_identical(repository):
     head, *rest = verdict(repository)
     assert "2 identical" in head and "1 differs" in head
     assert NAMES[2] in rest[0] and not any(name in " ".join(rest) for name in NAMES[:2])
+
+
+def test_a_fresh_clone_in_which_nothing_was_run_reproduces_nothing(repository, tmp_path):
+    (tmp_path / "results" / "train" / "digits-mlp").rmdir()
+    head, line = verdict(repository)
+    assert "3 not comparable" in head and "identical" not in head
+    assert "not run here" in line and all(name in line for name in NAMES)
 
 
 def test_stages_that_differ_for_the_same_reason_share_a_line(repository):
