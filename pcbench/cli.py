@@ -154,9 +154,10 @@ def check(
 
     Says too whether the deterministic results are the committed ones, bit for bit: the reproduction's verdict.
     """
-    promised = params.profile(params.load(params_file), profile)
+    parameters = params.load(params_file)
+    promised = params.profile(parameters, profile)
     metrics = read_json(_report_folder(profile) / "metrics.json")
-    findings = gate.check(metrics, gate.load_expectations(expectations), promised)
+    findings = gate.check(metrics, gate.load_expectations(expectations, parameters["tasks"]), promised)
     table = Table("verdict", Column("what", overflow="fold"), "measured", "expected")
     for finding in findings:
         if finding.verdict == gate.FAIL:

@@ -32,11 +32,15 @@ class Finding:
     expected: str
 
 
-def load_expectations(path):
+def load_expectations(path, tasks):
     """Read the expectations.
 
+    Args:
+        path: the file.
+        tasks: the names of all tasks, of whatever profile.
+
     Raises:
-        InvalidParameters: the file is missing, no YAML, or has a section or a bound that does not exist.
+        InvalidParameters: the file is missing, no YAML, or has a section, a task or a bound that does not exist.
     """
     try:
         expectations = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -57,6 +61,9 @@ def load_expectations(path):
                 if not isinstance(bounds, list) or not all(each in SECTIONS for each in bounds):
                     raise InvalidParameters(f"{where} is {bounds!r}; it must be a list of {', '.join(SECTIONS)}")
                 continue
+            task = str(figure).partition(".")[0]
+            if section != "zoo" and task not in ("*", *tasks):
+                raise InvalidParameters(f"{where}: unknown task {task!r}; the tasks are {', '.join(tasks)}")
             if not isinstance(bounds, dict) or not bounds or set(bounds) - set(BOUNDS):
                 raise InvalidParameters(f"{where}: a bound is one of {', '.join(BOUNDS)}")
             for kind, bound in bounds.items():

@@ -199,6 +199,7 @@ def test_every_section_is_really_held(section):
         ("", "is empty"),
         ("accurracy: {mlp.bp.mean: {min: 0.9}}", "unknown section 'accurracy'"),
         ("accuracy:", "section 'accuracy' is None"),
+        ("accuracy: {mpl.bp.mean: {min: 0.9}}", "accuracy.mpl.bp.mean: unknown task 'mpl'; the tasks are mlp"),
         ("accuracy: {mlp.bp.mean: 0.9}", "accuracy.mlp.bp.mean: a bound is one of min, max, equals"),
         ("accuracy: {mlp.bp.mean: {}}", "a bound is one of"),
         ("accuracy: {mlp.bp.mean: {least: 0.9}}", "a bound is one of"),
@@ -210,9 +211,9 @@ def test_every_section_is_really_held(section):
 def test_expectations_that_make_no_sense_are_named(tmp_path, text, message):
     (tmp_path / "expectations.yaml").write_text(text)
     with pytest.raises(InvalidParameters, match=message):
-        load_expectations(tmp_path / "expectations.yaml")
+        load_expectations(tmp_path / "expectations.yaml", ["mlp"])
 
 
 def test_missing_expectations_are_named(tmp_path):
     with pytest.raises(InvalidParameters, match=r"cannot read '.*none\.yaml'"):
-        load_expectations(tmp_path / "none.yaml")
+        load_expectations(tmp_path / "none.yaml", ["mlp"])

@@ -21,7 +21,7 @@ from pcbench.tasks import TASKS
 ROOT = Path(__file__).resolve().parents[2]
 PARAMETERS = params.load(ROOT / "params.yaml")
 PROFILES = PARAMETERS["profiles"]
-EXPECTATIONS = load_expectations(ROOT / "expectations.yaml")
+EXPECTATIONS = load_expectations(ROOT / "expectations.yaml", PARAMETERS["tasks"])
 OTHERS = sorted(path.parent.name for path in ROOT.glob("profiles/*/dvc.yaml"))
 
 sys.path.insert(0, str(ROOT / "profiles"))
