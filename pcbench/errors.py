@@ -6,7 +6,11 @@ class PCBenchError(Exception):
 
 
 class UnsupportedModule(PCBenchError):
-    """A module (or a line of its ``forward``) cannot be expressed as a graph of local functions."""
+    """A module (or a line of its ``forward``) does what a rule cannot follow."""
+
+
+class NotRepeatable(PCBenchError):
+    """Backpropagation itself gives another result when it is run again from the same state."""
 
 
 class InvalidParameters(PCBenchError):

@@ -1,24 +1,26 @@
-"""A model as a directed acyclic graph of vertices, each a local function of its parents (design page, section 2).
+"""A model as a directed acyclic graph of vertices, made of one run of its forward (docs/architecture.md).
 
 A **vertex** is one parametrised operation together with the parameter-free operations that follow it; merges (add,
-multiply, concatenate) that join branches are vertices of their own. Values that depend on no parameter (the inputs, and
-functions of them alone) are *clamped*: they carry no error.
+multiply, concatenate) that join branches are vertices of their own. What depends on parameters alone (a normalised
+weight) belongs to the vertices that read it. The inputs are *clamped*: they carry no error.
 
 A vertex's **level** is its distance from the output, 1 + the largest level among its children: the time step at which
 the error wave of Z-IL has reached it completely. In a *levelled* graph every edge spans exactly one level.
 """
 
-import operator
-from collections.abc import Callable
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
-from torch import fx, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
-from pcbench._trace import trace
 from pcbench.errors import InvalidParameters
+from pcbench.nn.convert import copied
+from pcbench.randomness import kept_randomness
+from pcbench.recording import Operation, Recording, Value
+from pcbench.values import edge_of
 
 GRANULARITIES = ("layer", "operation")
 
@@ -28,19 +30,20 @@ class Vertex:
     """One elementary function g(x_parents; θ) of the graph.
 
     Attributes:
-        name: the module's path, or the operation's name, as in the model.
+        name: the path of the module whose parameters it reads, otherwise the operation's name.
         parents: positions in `Graph.vertices` of the values that it reads.
-        predict: maps the parents' values to the prediction μ, a tensor or a pytree of tensors. Its parents must be
-            detached: then the autograd graph that it builds ends at them, and spans this vertex only.
-        parameters: θ by qualified name; empty for merges, identities and clamped vertices.
-        clamped: whether it depends on no parameter (an input, or a function of inputs), and hence has no error.
+        predict: maps the parents' values to the prediction μ; a value is a tuple of tensors, nearly always of one. Its
+            parents must be detached: then the autograd graph that it builds ends at them, and spans this vertex only.
+            What it reads of the inputs is the batch that the graph was made on. None for the inputs.
+        parameters: θ by qualified name; empty for merges and identities.
+        clamped: whether it is an input, and hence has no error.
         level: the distance from the output; None if clamped, or if nothing that is returned depends on it.
     """
 
     name: str
     parents: tuple[int, ...] = ()
-    predict: Callable[..., Any] | None = field(default=None, repr=False)
-    parameters: dict[str, nn.Parameter] = field(default_factory=dict, repr=False)
+    predict: Callable[..., tuple[torch.Tensor, ...]] | None = field(default=None, repr=False)
+    parameters: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
     clamped: bool = False
     level: int | None = None
 
@@ -50,34 +53,33 @@ class Graph:
     """Vertices in execution order (inputs first), and where the model's outputs are read.
 
     Attributes:
-        vertices: in the order in which the model's forward runs them; parents come before children.
+        vertices: in the order in which the model's forward has run them; parents come before children.
         inputs: how many of the first vertices are the input tensors.
         outputs: positions of the vertices whose values the model returns, each at level 0.
-        assemble: puts the values at ``outputs`` into what the model returns (a tensor, tuple, dict, ...).
     """
 
     vertices: tuple[Vertex, ...]
     inputs: int
     outputs: tuple[int, ...]
-    assemble: Callable[[list], Any] = field(repr=False)
 
     @classmethod
-    def from_module(cls, model, inputs, *, granularity="layer", leaves=()):
-        """Trace ``model`` on example ``inputs`` (a tensor, or a tuple as forward takes them; only their shapes matter).
+    def from_module(cls, model, inputs, *, granularity="layer"):
+        """Run a copy of ``model`` on ``inputs`` (a tensor, or a tuple as forward takes them) and return its graph.
 
         Args:
-            granularity: ``"layer"`` (the design page's vertices) or ``"operation"`` (every traced operation alone).
-            leaves: module classes that are kept whole, as one vertex each; torch.nn's layers are.
+            granularity: ``"layer"`` (the vertices described above) or ``"operation"`` (every operation alone).
 
         Raises:
-            UnsupportedModule: the forward is no fixed graph of local functions; names the module and the line.
+            UnsupportedModule: a value arose in a way that cannot be evaluated again; names the module and the line.
             InvalidParameters: unknown granularity.
         """
-        if granularity not in GRANULARITIES:
-            raise InvalidParameters(f"granularity {granularity!r} is none of {', '.join(GRANULARITIES)}")
         inputs = inputs if isinstance(inputs, tuple) else (inputs,)
-        traced = trace(model, inputs, leaves)
-        return _build(model, traced, merge_chains=granularity == "layer")
+        model = copied(model)
+        with kept_randomness():
+            recording = Recording(model, tensors_of(inputs))
+            with recording:
+                outputs = model(*inputs)
+        return Run(model, recording, inputs, outputs, granularity).graph
 
     @property
     def depth(self):
@@ -118,120 +120,154 @@ def identity(value):
     return value
 
 
+class Run:
+    """One recorded run of a model: its graph, and the function of the outputs that came after it, the loss.
+
+    Args:
+        model, inputs, outputs: what ran, on what arguments, and what it returned.
+        recording: of its forward and, if there was one, of its loss.
+        of_model: how many of the recorded operations are the model's, the others being the loss's; None if all are.
+
+    Attributes:
+        graph: `Graph`.
+    """
+
+    def __init__(self, model, recording, inputs, outputs, granularity="layer", of_model=None):
+        if granularity not in GRANULARITIES:
+            raise InvalidParameters(f"granularity {granularity!r} is none of {', '.join(GRANULARITIES)}")
+        of_model = len(recording.operations) if of_model is None else of_model
+        operations, self._after = recording.operations[:of_model], recording.operations[of_model:]
+        returned = [recording.value(t) for t in tensors_of(outputs) if t.requires_grad and edge_of(t)]
+        read = [value for operation in self._after for value in operation.reads if value.operation < of_model]
+        self._first_after = of_model
+        self._returned = dict.fromkeys((*returned, *read))
+        _isolate_outputs(operations, self._returned)
+        names = {id(p): name for name, p in model.named_parameters()}
+        self._groups = _grouped(operations, self._returned, merge_chains=granularity == "layer")
+        self._last = {group[-1]: position for position, group in enumerate(self._groups)}
+        self.graph = self._graph(operations, tensors_of(inputs), names)
+
+    def _graph(self, operations, inputs, names):
+        vertices = [Vertex(f"input_{i}", clamped=True) for i in range(len(inputs))]
+        used = Counter()
+        for group in self._groups:
+            members = [operations[number] for number in group]
+            parameters = {id(p): p for operation in members for p in operation.parameters}
+            parameters = {names.get(i, f"leaf {p.dtype} {tuple(p.shape)}"): p for i, p in parameters.items()}
+            # It reads what operations outside of it have made: the last of a vertex each.
+            reads = dict.fromkeys(v.operation for o in members for v in o.reads if v.operation not in group)
+            clamped = {i for operation in members for i in operation.inputs}
+            parents = (*sorted(clamped), *(len(inputs) + self._last[number] for number in reads))
+            name = _module_of(parameters)
+            if not name:
+                name = next((o.name for o in members if o.parameters or o.reads), members[0].name)
+                used[name] += 1
+                name = name if used[name] == 1 else f"{name}_{used[name] - 1}"
+            predict = _Chain(tuple(zip(group, members, strict=True)), len(clamped), tuple(reads))
+            vertices.append(Vertex(name, parents, predict, parameters))
+        outputs = tuple(dict.fromkeys(len(inputs) + self._last[v.operation] for v in self._returned.values()))
+        return Graph(_with_levels(vertices, outputs), len(inputs), outputs)
+
+    def loss(self, outputs):
+        """The loss of the model's output values, computed by the operations that came after the model.
+
+        Args:
+            outputs: the values of the vertices at ``graph.outputs``, in that order.
+        """
+        first = [self._groups[position - self.graph.inputs][-1] for position in self.graph.outputs]
+        made = dict(zip(first, outputs, strict=True))
+        at = {old: made[new.operation][new.number] for old, new in self._returned.items()}
+        for number, operation in enumerate(self._after, self._first_after):
+            results = operation.call(at.__getitem__)
+            at.update((Value(number, i), result) for i, result in enumerate(results))
+        (loss,) = results
+        return loss
+
+
 @dataclass(frozen=True)
 class _Chain:
-    """The local function of a vertex: traced nodes, run one after another on the parents' values."""
+    """The local function of a vertex: recorded operations, run one after another on the parents' values."""
 
-    model: nn.Module
-    nodes: tuple[fx.Node, ...]
-    reads: tuple[fx.Node, ...]
+    members: tuple[tuple[int, Operation], ...]
+    clamped: int
+    reads: tuple[int, ...]
 
     def __call__(self, *values):
-        environment = dict(zip(self.reads, values, strict=True))
-        for node in self.nodes:
-            environment[node] = _run(self.model, node, environment)
-        return environment[self.nodes[-1]]
+        at = {
+            Value(operation, i): tensor
+            for operation, value in zip(self.reads, values[self.clamped :], strict=True)
+            for i, tensor in enumerate(value)
+        }
+        for number, operation in self.members:
+            results = operation.call(at.__getitem__)
+            at.update((Value(number, i), result) for i, result in enumerate(results))
+        return results
 
 
-def _run(model, node, environment):
-    def value(argument):
-        if argument.op != "get_attr":
-            return environment[argument]
-        if "constant" in argument.meta:
-            return argument.meta["constant"]
-        return operator.attrgetter(argument.target)(model)
+def _isolate_outputs(operations, returned):
+    """Put an identity behind every returned value that is read elsewhere too, so that every output has level 0.
 
-    args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
-    if node.meta.get("grad", True):
-        return _call(model, node, args, kwargs)
-    with torch.no_grad():
-        return _call(model, node, args, kwargs)
-
-
-def _call(model, node, args, kwargs):
-    if node.op == "call_function":
-        return node.target(*args, **kwargs)
-    if node.op == "call_method":
-        return getattr(args[0], node.target)(*args[1:], **kwargs)
-    module = model.get_submodule(node.target)
-    if not getattr(module, "inplace", False):
-        return module(*args, **kwargs)
-    module.inplace = False  # values are shared between vertices, so nothing may write into them
-    try:
-        return module(*args, **kwargs)
-    finally:
-        module.inplace = True
+    Args:
+        operations: is appended to.
+        returned: by returned value, is filled in with the value that stands for it.
+    """
+    readers = Counter(number for o in operations for number in {v.operation for v in o.reads})
+    for value in returned:
+        returned[value] = value
+        if readers[value.operation]:
+            operations.append(Operation("output", lambda at, value=value: (at(value),), (value,)))
+            returned[value] = Value(len(operations) - 1, 0)
 
 
-def _build(model, traced, merge_chains):
-    """Group the traced nodes into vertices, then give each its level."""
-    returned = _isolate_outputs(traced)
-    placeholders = [node for node in traced.nodes if node.op == "placeholder"]
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    vertices = [Vertex(node.name, clamped=True) for node in placeholders]
-    members = [[] for _ in placeholders]
-    position = {node: i for i, node in enumerate(placeholders)}
-    for node in traced.nodes:
-        if node.op in ("placeholder", "get_attr", "output"):
+def _grouped(operations, returned, merge_chains):
+    """The numbers of the operations of each vertex; what depends on parameters alone is in all vertices that read it."""
+    readers = [set() for _ in operations]
+    for number, operation in enumerate(operations):
+        for value in operation.reads:
+            readers[value.operation].add(number)
+    outputs = {value.operation for value in returned.values()}
+    alone, groups, holder = {}, [], {}
+    for number, operation in enumerate(operations):
+        made = dict.fromkeys(v.operation for v in operation.reads)
+        reads = [o for o in made if o not in alone]
+        members = list(dict.fromkeys((*(m for o in made if o in alone for m in alone[o]), number)))
+        if not reads and not operation.inputs and number not in outputs:
+            alone[number] = members
             continue
-        parameters = _parameters(model, node, names)
-        reads = tuple(n for n in node.all_input_nodes if n.op != "get_attr")
-        clamped = not parameters and all(vertices[position[n]].clamped for n in reads)
-        clamped = clamped or not _is_differentiable(node)
         follows = (
             merge_chains
-            and not parameters
-            and node.target is not identity
-            and len(reads) == 1
-            and len(reads[0].users) == 1
-            # Only neighbours: vertices run in the model's own order, as its random draws (dropout) do.
-            and position[reads[0]] == len(vertices) - 1 >= len(placeholders)
-            and vertices[-1].clamped == clamped
+            and len(made) == len(reads) == 1
+            and not operation.parameters
+            and operation.name != "output"
+            and len(readers[reads[0]]) == 1
+            and reads[0] not in outputs
+            # Only neighbours, as vertices are in the order of their operations.
+            and holder.get(reads[0]) == len(groups) - 1
         )
         if follows:
-            members[-1].append(node)
+            groups[-1].append(number)
         else:
-            name = node.target if node.op == "call_module" else node.name
-            parents = tuple(position[n] for n in reads)
-            vertices.append(Vertex(name, parents, _Chain(model, (), reads), parameters, clamped))
-            members.append([node])
-        position[node] = len(vertices) - 1
-    for vertex, nodes in zip(vertices[len(placeholders) :], members[len(placeholders) :], strict=True):
-        object.__setattr__(vertex.predict, "nodes", tuple(nodes))
-
-    def assemble(values):
-        by_node = dict(zip(returned, values, strict=True))
-        (structure,) = next(node for node in traced.nodes if node.op == "output").args
-        return fx.node.map_arg(structure, by_node.__getitem__)
-
-    outputs = tuple(position[node] for node in returned)
-    return Graph(_with_levels(vertices, outputs), len(placeholders), outputs, assemble)
+            groups.append(members)
+        holder[number] = len(groups) - 1
+    return groups
 
 
-def _isolate_outputs(traced):
-    """Put an identity behind every returned value that is read elsewhere too, so that every output has level 0."""
-    output = next(node for node in traced.nodes if node.op == "output")
-    for node in output.all_input_nodes:
-        if len(node.users) > 1 or node.op in ("placeholder", "get_attr"):
-            with traced.inserting_before(output):
-                copy = traced.call_function(identity, (node,))
-            copy.meta["fake"] = node.meta["fake"]
-            output.replace_input_with(node, copy)
-    return output.all_input_nodes
+def _module_of(parameters):
+    """The path of the module that holds all these parameters; empty if there is none but the model itself."""
+    owners = [name.split(".parametrizations.")[0].split(".") for name in parameters]
+    owners = [o if ".parametrizations." in n else o[:-1] for o, n in zip(owners, parameters, strict=True)]
+    return ".".join(os.path.commonprefix(owners)) if owners else ""
 
 
-def _parameters(model, node, names):
-    """The parameters that a node reads, by qualified name: those of its module, or its direct arguments."""
-    attributes = [n for n in node.all_input_nodes if n.op == "get_attr" and "constant" not in n.meta]
-    found = [operator.attrgetter(n.target)(model) for n in attributes]
-    if node.op == "call_module":
-        found += model.get_submodule(node.target).parameters()
-    return {names[id(p)]: p for p in found if id(p) in names}
-
-
-def _is_differentiable(node):
-    leaves = pytree.tree_leaves(node.meta["fake"])
-    return any(isinstance(x, torch.Tensor) and (x.is_floating_point() or x.is_complex()) for x in leaves)
+def tensors_of(value):
+    """The tensors in what a model is given or returns: a tensor, a container, a dataclass or another plain object."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    elif not isinstance(value, (tuple, list)):
+        value = [] if isinstance(value, (nn.Module, type)) else list(getattr(value, "__dict__", {}).values())
+    return [tensor for item in value for tensor in tensors_of(item)]
 
 
 def _with_levels(vertices, outputs):

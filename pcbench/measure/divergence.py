@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from pcbench.errors import InvalidParameters
+from pcbench.errors import InvalidParameters, NotRepeatable
 from pcbench.nn import convert
 from pcbench.nn.convert import copied
+from pcbench.randomness import kept_randomness, random_digest
 from pcbench.rules import Backprop, by_name
 
 
@@ -72,15 +73,24 @@ def compare(actual, reference):
 
 @dataclass(frozen=True)
 class Update:
-    """What one weight update leaves behind: each parameter's gradient (or None), each buffer, and the random state."""
+    """What one weight update leaves behind: each parameter's gradient (or None), each buffer, and a digest of the states of
+    torch's, NumPy's and Python's global generators."""
 
     gradients: dict[str, torch.Tensor | None]
     buffers: dict[str, torch.Tensor]
-    random_state: torch.Tensor
+    randomness: str
+
+    def equals(self, other):
+        """Whether the other update leaves the same bits behind, in gradients, buffers and generators."""
+        return (
+            compare(self.gradients, other.gradients).bitwise_equal
+            and compare(self.buffers, other.buffers).bitwise_equal
+            and self.randomness == other.randomness
+        )
 
 
 def weight_update(model, rule, inputs, targets, loss_fn):
-    """Compute one `Update` under ``rule(model)`` on a copy of ``model``; neither the model nor the RNG changes.
+    """Compute one `Update` under ``rule(model)`` on a copy of ``model``; neither the model nor a global generator changes.
 
     Args:
         model, inputs, targets, loss_fn: see `divergence`.
@@ -95,11 +105,24 @@ def weight_update(model, rule, inputs, targets, loss_fn):
     model, loss_fn = copied(model), copy.deepcopy(loss_fn) if isinstance(loss_fn, nn.Module) else loss_fn
     inputs, targets = pytree.tree_map(_cloned, (inputs, targets))
     model.zero_grad(set_to_none=True)
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
+    with kept_randomness():
         rule(model).backward(inputs, targets, loss_fn)
-        state = torch.get_rng_state()
-    return Update({name: p.grad for name, p in model.named_parameters()}, dict(model.named_buffers()), state)
+        randomness = random_digest()
+    return Update({name: p.grad for name, p in model.named_parameters()}, dict(model.named_buffers()), randomness)
+
+
+def check_repeats(expected, repeat):
+    """Raise `NotRepeatable` unless ``repeat()``, a second `Update` by backpropagation, equals the first one, ``expected``."""
+    again = repeat()
+    if again.equals(expected):
+        return
+    names = [name for name, g in expected.gradients.items() if g is not None and not torch.equal(g, again.gradients[name])]
+    raise NotRepeatable(
+        "backpropagation does not repeat itself on this model: two runs from the same weights, buffers and random states "
+        f"differ in {names[0] if names else 'what they leave behind'}, so that no rule can be compared with it. Something "
+        "outside of the module decides (a counter in a global or a class attribute, a generator of the file's own, a "
+        "kernel that is not deterministic); make it part of the module, or call torch.use_deterministic_algorithms(True)"
+    )
 
 
 def _cloned(leaf):
@@ -112,7 +135,7 @@ def divergence(model, inputs, targets, loss_fn, rule="zil", **options):
     Both start from the same weights, buffers and random state, on copies: ``model`` is left as it is.
 
     Args:
-        model: any ``nn.Module`` that `pcbench.graph.Graph` can trace; fused recurrent modules are replaced by their
+        model: any ``nn.Module`` that autograd can train; fused recurrent modules are replaced by their
             counterparts (`pcbench.nn.convert`) for both rules.
         inputs: one tensor, or a tuple of what ``model.forward`` takes.
         targets: whatever ``loss_fn`` takes as its second argument.
@@ -121,19 +144,19 @@ def divergence(model, inputs, targets, loss_fn, rule="zil", **options):
 
     Returns:
         `Divergence` over all parameters' gradients; not ``bitwise_equal`` either if a buffer, or the state of the random
-        generator, is another one afterwards.
+        generators, is another one afterwards.
 
     Raises:
-        UnsupportedModule, InvalidParameters, NonFiniteLoss: see `pcbench.errors`.
+        UnsupportedModule, InvalidParameters, NonFiniteLoss, NotRepeatable: see `pcbench.errors`.
         ValueError: one rule left a parameter without a gradient and the other did not.
     """
     model = convert(model)
     reference = weight_update(model, Backprop, inputs, targets, loss_fn)
     actual = weight_update(model, lambda m: by_name(rule, m, **options), inputs, targets, loss_fn)
     found = compare(actual.gradients, reference.gradients)
-    same = compare(actual.buffers, reference.buffers).bitwise_equal
-    same = same and torch.equal(actual.random_state, reference.random_state)
-    return replace(found, bitwise_equal=found.bitwise_equal and same)
+    if not actual.equals(reference):
+        check_repeats(reference, lambda: weight_update(model, Backprop, inputs, targets, loss_fn))
+    return replace(found, bitwise_equal=actual.equals(reference))
 
 
 def _plain(tensor):

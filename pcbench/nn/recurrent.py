@@ -9,15 +9,30 @@ Index conventions: T time steps, B sequences in the batch, I = ``input_size``, H
 D directions (1 or 2), O = ``proj_size`` if that is positive (LSTM only), otherwise H.
 """
 
+import functools
+
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.overrides import handle_torch_function, has_torch_function
 
-from pcbench.errors import InvalidParameters, UnsupportedModule
+from pcbench.errors import InvalidParameters
 
 
-@fx.wrap
+def _one_operation(cell):
+    """Make ``cell`` one operation for whoever looks on (`torch.overrides`), and so one vertex."""
+
+    @functools.wraps(cell)
+    def wrapped(*args):
+        if has_torch_function((args[0],)):
+            return handle_torch_function(wrapped, (args[0],), *args)
+        return cell(*args)
+
+    return wrapped
+
+
+@_one_operation
 def rnn_cell(x, h, weights, active, nonlinearity):
     """One time step of an Elman network: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu of the same.
 
@@ -34,7 +49,7 @@ def rnn_cell(x, h, weights, active, nonlinearity):
     return _where(active, cell(x, h, *weights), h)
 
 
-@fx.wrap
+@_one_operation
 def gru_cell(x, h, weights, active):
     """One time step of a GRU, as `torch.nn.GRU` defines it.
 
@@ -48,7 +63,7 @@ def gru_cell(x, h, weights, active):
     return _where(active, torch.gru_cell(x, h, *weights), h)
 
 
-@fx.wrap
+@_one_operation
 def lstm_cell(x, state, weights, active):
     """One time step of an LSTM, as `torch.nn.LSTM` defines it.
 
@@ -171,7 +186,8 @@ def unroll(module, input, hx=None, lengths=None):
 
     Args:
         module: one of `RNN`, `LSTM`, `GRU`, of this module or of torch's.
-        input: (T, B, I); with ``batch_first`` (B, T, I); for a single sequence (T, I).
+        input: (T, B, I); with ``batch_first`` (B, T, I); for a single sequence (T, I). Or a `PackedSequence`: then the
+            output is one too.
         hx: the initial state, (L·D, B, H), for an LSTM the pair of (L·D, B, O) and (L·D, B, H); without B for a single
             sequence. Zeros if None.
         lengths: (B,) integers from 1 to T, in any order: sequence b has ``lengths[b]`` time steps, and what follows
@@ -184,15 +200,14 @@ def unroll(module, input, hx=None, lengths=None):
         gives on `torch.nn.utils.rnn.pack_padded_sequence`, padded again.
 
     Raises:
-        UnsupportedModule: ``input`` is a PackedSequence.
         InvalidParameters: ``lengths`` has another shape.
         RuntimeError, ValueError: torch's own, for an input or initial state whose shape or dtype does not fit.
     """
     if isinstance(input, PackedSequence):
-        raise UnsupportedModule(
-            f"pcbench.nn.{module._get_name()} got a PackedSequence: how many sequences run at a time step is then "
-            "data, so there is no fixed graph; pass the padded tensor, and the lengths as `lengths=`"
-        )
+        padded, lengths = pad_packed_sequence(input, batch_first=module.batch_first)
+        output, state = unroll(module, padded, hx, lengths)
+        in_order = input.sorted_indices is None
+        return pack_padded_sequence(output, lengths, module.batch_first, enforce_sorted=in_order), state
     is_lstm = module.mode == "LSTM"
     batch_dimension = 0 if module.batch_first else 1
     parts = () if hx is None else tuple(hx) if is_lstm else (hx,)

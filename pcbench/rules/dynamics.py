@@ -1,4 +1,4 @@
-"""Equations (1) and (2) of the design page, literally: every vertex at every step, without any shortcut.
+"""Equations (1) and (2), literally: every vertex at every step, without any shortcut.
 
     ε_i = x_i − μ_i,   μ_i = g_i(x_parents; θ_i),   ε_out = −∂L/∂μ_out
     Δx_i = γ ( −ε_i + Σ_{children j} (∂g_j/∂x_i)ᵀ ε_j )        (1)   at every step t < T
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 
 from pcbench.errors import InvalidParameters
-from pcbench.rules._base import GraphRule, accumulate, detached, map_leaves, tensors
-from pcbench.rules.zil import output_errors
+from pcbench.graph import Run, tensors_of
+from pcbench.recording import Recording
+from pcbench.rules._base import Rule, accumulate, check_loss
 
 
 @dataclass(frozen=True)
@@ -47,34 +48,34 @@ class Schedule:
             raise InvalidParameters(f"sigma={self.sigma!r}: the initial error's standard deviation is a number >= 0")
 
 
-class Dynamics(GraphRule):
+class Dynamics(Rule):
     """Predictive coding in state form: the values x are stored, and errors are differences of values and predictions.
 
     Args:
         model: see `pcbench.rules.Rule`.
         schedule: see `Schedule`.
         generator: where the initial error is drawn from; required if ``schedule.sigma > 0``.
+        granularity: see `pcbench.graph.Graph.from_module`.
     """
 
-    def __init__(self, model, schedule=Schedule(), generator=None, **graph_options):
-        super().__init__(model, **graph_options)
+    def __init__(self, model, schedule=Schedule(), generator=None, *, granularity="layer"):
+        super().__init__(model)
         if schedule.sigma > 0 and generator is None:
             raise InvalidParameters(f"sigma={schedule.sigma} draws noise: pass the torch.Generator to draw it from")
         self.schedule = schedule
         self.generator = generator
-
-    def _prepare(self, graph):
-        return graph.levelled() if self.schedule.levelled else graph
+        self._granularity = granularity
 
     def backward(self, inputs, targets, loss_fn):
-        """See `pcbench.rules.Rule.backward`. The loss returned is that of the initial values, before any inference."""
-        arguments = self._arguments(inputs)
-        graph = self.graph(arguments)
+        """See `pcbench.rules.Rule.backward`. The loss returned is that of the forward pass, before any inference.
+
+        Raises:
+            UnsupportedModule: see `pcbench.recording.Recording`.
+        """
+        run, loss = self._run(self._arguments(inputs), targets, loss_fn)
+        graph = run.graph.levelled() if self.schedule.levelled else run.graph
         steps = {None: graph.depth, "levels": graph.depth + 1}.get(self.schedule.steps, self.schedule.steps)
-        predict = _Predictions(graph)
-        buffers = _Buffers(self.model)
-        x, mu = self._initial_values(graph, predict, arguments)
-        buffers.note_advance()
+        x, mu = self._initial_values(graph)
         updates = {}
         for t in range(steps + 1):
 
@@ -82,49 +83,50 @@ class Dynamics(GraphRule):
                 return t == (level if self.schedule.layer_dependent else steps)
 
             for i in graph.outputs:
-                x[i] = detached(mu[i], requires_grad=True)
-            outputs = graph.assemble([x[i] for i in graph.outputs])
-            # Later values may well diverge: that is a result, not an error.
-            loss, at_output = output_errors(self.model, outputs, targets, loss_fn, check=t == 0)
-            if t == 0:
-                first_loss = loss
-            values, predictions, drive = [tensors(v) for v in x], [tensors(m) for m in mu], {}
+                x[i] = _cut(mu[i])
+            at_output = _output_errors(run.loss([x[i] for i in graph.outputs]), [x[i] for i in graph.outputs])
+            drive = {}
             # Children first: on what has got nothing from them the loss does not depend. It has no error, not even
             # zero, and its parameters have no gradient, as under autograd.
             for i, vertex in reversed(list(enumerate(graph.vertices))):
                 if vertex.level is None:
                     continue
-                error = _error(vertex, values[i], predictions[i], at_output, drive)
-                _subtract(drive, values[i], error)
-                parents = [leaf for p in vertex.parents for leaf in values[p] if leaf.requires_grad]
-                theta = [p for p in vertex.parameters.values() if p.requires_grad] if due(vertex.level) else []
-                products = _products(predictions[i], [*parents, *theta], error)
+                error = _error(vertex, x[i], mu[i], at_output, drive)
+                _subtract(drive, x[i], error)
+                parents = [leaf for p in vertex.parents for leaf in x[p]]
+                theta = list(vertex.parameters.values()) if due(vertex.level) else []
+                products = _products(mu[i], [*parents, *theta], error)
                 _add(drive, parents, products[: len(parents)])
                 _add(updates, theta, products[len(parents) :])
             if due(0):
-                read = [p for p in at_output if isinstance(p, torch.nn.Parameter)]
-                _add(updates, read, [-at_output[p] for p in read])
+                read = [leaf for leaf in at_output if not any(leaf is v for i in graph.outputs for v in x[i])]
+                _add(updates, read, [-at_output[leaf] for leaf in read])
             if t < steps:
                 x = [self._step(vertex, value, drive) for vertex, value in zip(graph.vertices, x, strict=True)]
-                buffers.put_back()
-                mu = [predict(i, x) for i in range(len(graph.vertices))]
-        buffers.advance()
-        accumulate({p: -update for p, update in updates.items()})
-        return first_loss
+                mu = [_predict(vertex, x) for vertex in graph.vertices]
+        accumulate({leaf: -update for leaf, update in updates.items()})
+        return loss
 
-    def _initial_values(self, graph, predict, arguments):
+    def _run(self, arguments, targets, loss_fn):
+        """The forward pass and its loss, recorded."""
+        recording = Recording(self.model, tensors_of(arguments))
+        with recording:
+            outputs = self.model(*arguments)
+            of_model = len(recording.operations)
+            loss = loss_fn(outputs, targets)
+        check_loss(loss)
+        return Run(self.model, recording, arguments, outputs, self._granularity, of_model), loss.detach()
+
+    def _initial_values(self, graph):
         """The forward pass, perturbed if σ > 0: x and μ of every vertex at t = 0."""
-        x, mu = tensors(arguments), tensors(arguments)
-        for i, vertex in enumerate(graph.vertices[graph.inputs :], graph.inputs):
-            mu.append(predict(i, x))
+        x, mu = [], []
+        for vertex in graph.vertices:
+            mu.append(_predict(vertex, x))
             noisy = self.schedule.sigma > 0 and vertex.level is not None and vertex.level > 0
-            value = map_leaves(self._perturbed, mu[i]) if noisy else mu[i]
-            x.append(detached(value, requires_grad=not vertex.clamped))
+            x.append(_cut(map(self._perturbed, mu[-1]) if noisy else mu[-1]))
         return x, mu
 
     def _perturbed(self, mu):
-        if not isinstance(mu, torch.Tensor) or not mu.is_floating_point():
-            return mu
         # Drawn on the CPU in float64, so that every device and dtype sees the same noise.
         noise = torch.randn(mu.shape, generator=self.generator, dtype=torch.float64)
         return mu + self.schedule.sigma * noise.to(mu)
@@ -134,12 +136,33 @@ class Dynamics(GraphRule):
         """x + Δx, equation (1); a clamped value stays."""
         if vertex.level is None:
             return value
+        return _cut(leaf + self.schedule.gamma * drive[leaf] if leaf in drive else leaf for leaf in value)
 
-        def moved(leaf):
-            x = leaf + self.schedule.gamma * drive[leaf] if leaf in drive else leaf
-            return detached(x, requires_grad=True)
 
-        return map_leaves(moved, value)
+def _predict(vertex, x):
+    """μ of a vertex given the values ``x`` of those before it; inputs are in the recorded operations already."""
+    return () if vertex.predict is None else vertex.predict(*(x[p] for p in vertex.parents))
+
+
+def _cut(value):
+    """The value without the history of whatever computed it: what a vertex is given."""
+    return tuple(tensor.detach().requires_grad_() for tensor in value)
+
+
+def _output_errors(loss, outputs):
+    """−ε_out = ∂L/∂μ_out of every output value, and of every parameter that the loss reads directly."""
+    leaves = dict.fromkeys(leaf for value in outputs for leaf in value)
+    pending, seen = [loss.grad_fn], set()
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if (leaf := getattr(node, "variable", None)) is not None:
+            leaves[leaf] = None
+        pending.extend(following for following, _ in node.next_functions)
+    gradients = torch.autograd.grad(loss, list(leaves), allow_unused=True)
+    return {leaf: g for leaf, g in zip(leaves, gradients, strict=True) if g is not None}
 
 
 @torch.no_grad()
@@ -169,74 +192,6 @@ def _add(sums, keys, terms):
     for key, term in zip(keys, terms, strict=True):
         if term is not None:
             sums[key] = sums[key] + term if key in sums else term
-
-
-class _Predictions:
-    """Evaluates vertices as often as asked, with the random draws (dropout masks) of the first evaluation."""
-
-    def __init__(self, graph):
-        self._graph = graph
-        self._state = {}
-
-    def __call__(self, i, x):
-        """μ_i given the values ``x`` of all vertices; inputs are their own prediction."""
-        vertex = self._graph.vertices[i]
-        if vertex.predict is None:
-            return x[i]
-        parents = [x[p] for p in vertex.parents]
-        if i not in self._state:
-            before = _random_state()
-            prediction = vertex.predict(*parents)
-            drew = any(not torch.equal(a, b) for a, b in zip(before, _random_state(), strict=True))
-            self._state[i] = before if drew else None
-            return prediction
-        if self._state[i] is None:
-            return vertex.predict(*parents)
-        now = _random_state()
-        _set_random_state(self._state[i])
-        try:
-            return vertex.predict(*parents)
-        finally:
-            _set_random_state(now)
-
-
-class _Buffers:
-    """The model's buffers: a weight update advances them once, and every evaluation within it starts from the same.
-
-    So BatchNorm's statistics are as under backpropagation, and spectral norm's g_i is one function at all times t.
-    """
-
-    def __init__(self, model):
-        self._buffers = list(model.buffers())
-        self._before = [buffer.clone() for buffer in self._buffers]
-
-    def note_advance(self):
-        """What the first evaluation has made of them is what the update leaves."""
-        self._after = [buffer.clone() for buffer in self._buffers]
-
-    def put_back(self):
-        """Before an evaluation after the first."""
-        self._set(self._before)
-
-    def advance(self):
-        """At the end of the update."""
-        self._set(self._after)
-
-    @torch.no_grad()
-    def _set(self, values):
-        for buffer, value in zip(self._buffers, values, strict=True):
-            buffer.copy_(value)
-
-
-def _random_state():
-    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return [torch.get_rng_state(), *on_gpu]
-
-
-def _set_random_state(state):
-    torch.set_rng_state(state[0])
-    if state[1:]:
-        torch.cuda.set_rng_state_all(state[1:])
 
 
 class InferenceLearning(Dynamics):

@@ -12,7 +12,7 @@ import torch
 from problems import assert_same_bits, gradients_of, outcome, relative_l2
 from torch import nn
 
-from pcbench import ZIL, Backprop, Dynamics, InferenceLearning, Schedule
+from pcbench import ZIL, Backprop, Dynamics, Graph, InferenceLearning, Schedule
 
 GAMMAS = [0.05, 0.5, 1.0, 1.7]
 
@@ -126,7 +126,7 @@ def test_gradients_are_the_limits_of_difference_quotients(chain, rule):
 def test_il_reaches_one_layer_further_with_every_step(chain):
     """The error moves one level a step: until it arrives a vertex's error is zero, and exactly so."""
     model, inputs, _ = chain.build(torch.float64)
-    graph = Dynamics(model).graph((inputs,))
+    graph = Graph.from_module(model, inputs)
     for steps in range(1, graph.depth + 1):
         found = outcome(chain, torch.float64, il(steps, 0.1)).gradients
         for vertex in graph.vertices:
@@ -172,7 +172,7 @@ def test_il_is_the_dynamics_without_layer_dependence_and_without_levelling(probl
 
 def test_steps_called_levels_are_as_many_as_the_graph_has(chain):
     model, inputs, _ = chain.build(torch.float64)
-    levels = {v.level for v in Dynamics(model).graph((inputs,)).vertices if v.level is not None}
+    levels = {v.level for v in Graph.from_module(model, inputs).vertices if v.level is not None}
     expected = outcome(chain, torch.float64, il(len(levels), 0.1)).gradients
     assert_same_bits(outcome(chain, torch.float64, il("levels", 0.1)).gradients, expected)
 

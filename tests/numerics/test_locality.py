@@ -8,32 +8,125 @@ import dataclasses
 import pytest
 import torch
 from problems import PROBLEMS
+from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from pcbench import ZIL, Backprop, Dynamics, Graph, InferenceLearning, Schedule
-from pcbench.rules import Rule
+from pcbench import ZIL, Backprop, Dynamics, InferenceLearning, Schedule
+from pcbench.rules import Rule, dynamics
+from pcbench.values import Values
 
 
 def tensors(tree):
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
-def reached_leaves(roots):
-    """The ids of every leaf that the autograd graphs behind ``roots`` end at; a root that is a leaf counts itself."""
-    found = {id(root) for root in roots if root.grad_fn is None and root.requires_grad}
-    pending, seen = [root.grad_fn for root in roots], set()
+def nodes_behind(roots, known=()):
+    """The autograd nodes behind ``roots``, without those of ``known`` and what only they lead to."""
+    found, pending = set(), [root.grad_fn for root in roots]
     while pending:
         node = pending.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            found.add(id(node.variable))
-        pending.extend(following for following, _ in node.next_functions)
+        if node is not None and node not in found and node not in known:
+            found.add(node)
+            pending.extend(following for following, _ in node.next_functions)
     return found
 
 
-class Watch:
+def reached_leaves(roots):
+    """The ids of every leaf that the autograd graphs behind ``roots`` end at; a root that is a leaf counts itself."""
+    found = {id(root) for root in roots if root.grad_fn is None and root.requires_grad}
+    return found | {id(node.variable) for node in nodes_behind(roots) if hasattr(node, "variable")}
+
+
+# Error form: the mode under Z-IL's own, which sees what each operation is really given.
+
+
+class Watch(TorchFunctionMode):
+    """Which operation made which autograd node, and what each operation that joins values was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.maker, self.joins, self.written = {}, {}, {}
+        self.violations, self.joined = [], 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        given = {id(t): t for t in tensors((args, kwargs)) if t.requires_grad}
+        before = {t.grad_fn for t in given.values()}
+        destination = args[0].grad_fn if func.__name__.endswith("_") and isinstance(args[0], torch.Tensor) else None
+        result = func(*args, **kwargs)
+        changed = [t for t in given.values() if t.grad_fn not in before]
+        made = nodes_behind([t for t in (*tensors(result), *changed) if t.requires_grad], known=self.maker.keys() | before)
+        made = {node for node in made if not hasattr(node, "variable")}
+        self.maker.update(dict.fromkeys(made, len(self.joins)))
+        self.joins[len(self.joins)] = len(given) > 1 and bool(made)
+        self.written[len(self.written)] = destination
+        return result
+
+    def check(self):
+        """Every operation that joins values must have read each of them through a leaf: from its nodes none leads on."""
+        self.joined = sum(self.joins.values())
+        for node, maker in self.maker.items():
+            if not self.joins[maker]:
+                continue  # it follows the one value that it reads, and belongs to the vertex that made that
+            for following, _ in node.next_functions:
+                if following is None or hasattr(following, "variable") or following is self.written[maker]:
+                    continue
+                if self.maker.get(following) != maker:
+                    self.violations.append(f"{node.name()} leads on to {following.name()}")
+
+
+def watched(problem, make_rule):
+    model, inputs, targets = problem.build(torch.float64)
+    watch = Watch()
+    with watch:
+        make_rule(model).backward(inputs, targets, problem.loss)
+    watch.check()
+    return watch
+
+
+def test_whoever_joins_values_reads_each_of_them_through_a_leaf(problem):
+    watch = watched(problem, ZIL)
+    assert watch.joined > 0
+    assert not watch.violations
+
+
+class Uncut(Values):
+    """Hands values out as they are."""
+
+    def leaf(self, tensor, kept=()):
+        return tensor
+
+
+MLP = PROBLEMS[0]
+
+
+def test_the_watch_sees_a_value_that_is_handed_out_uncut(problem, monkeypatch):
+    monkeypatch.setattr("pcbench.rules.zil.Values", Uncut)
+    if any(isinstance(layer, nn.Module) for layer in problem.model().children()):
+        assert watched(problem, ZIL).violations
+
+
+def test_the_watch_sees_backpropagation():
+    assert watched(MLP, Backprop).violations
+
+
+def test_each_product_is_that_of_one_elementary_function(problem, monkeypatch):
+    """The engine, which would go on through a whole graph, is never started."""
+
+    def started(*args, **kwargs):
+        raise AssertionError("the engine was started")
+
+    monkeypatch.setattr(torch.autograd, "grad", started)
+    monkeypatch.setattr(torch.autograd, "backward", started)
+    monkeypatch.setattr(torch.Tensor, "backward", started)
+    watched(problem, ZIL)
+
+
+# State form: every vertex, and every call of the engine, is watched, and really runs.
+
+
+class LocalFunctions:
     """Records which leaves each local function was given, and what reaches further."""
 
     def __init__(self):
@@ -43,7 +136,7 @@ class Watch:
     def local(self, name, function, parameters=()):
         """Wrap a local function: its result may reach its own arguments and ``parameters``, nothing else."""
 
-        def watched(*arguments):
+        def run(*arguments):
             given = tensors(arguments)
             self._kept_alive.append(given)
             self.violations += [f"{name} was given a value that is not detached" for x in given if not x.is_leaf]
@@ -54,7 +147,7 @@ class Watch:
             self.allowed.append(own)
             return result
 
-        return watched
+        return run
 
     def check(self, what, roots, allowed):
         self.graphs += 1
@@ -64,55 +157,52 @@ class Watch:
 
 
 @pytest.fixture
-def watch(monkeypatch):
-    """Every vertex, every call of `torch.autograd.grad` and of `backward` is watched, and really runs."""
-    watch = Watch()
-    from_module, grad = Graph.from_module, torch.autograd.grad
+def functions(monkeypatch):
+    functions = LocalFunctions()
+    grad = torch.autograd.grad
 
-    def watched_graph(model, *args, **kwargs):
-        graph = from_module(model, *args, **kwargs)
-        vertices = (
-            v
-            if v.predict is None
-            else dataclasses.replace(v, predict=watch.local(v.name, v.predict, v.parameters.values()))
-            for v in graph.vertices
-        )
-        return dataclasses.replace(graph, vertices=tuple(vertices))
+    class WatchedRun(dynamics.Run):
+        def __init__(self, *args):
+            super().__init__(*args)
+            vertices = (
+                v if v.predict is None else dataclasses.replace(v, predict=self.watched(v)) for v in self.graph.vertices
+            )
+            self.graph = dataclasses.replace(self.graph, vertices=tuple(vertices))
+
+        def watched(self, vertex):
+            return functions.local(vertex.name, vertex.predict, vertex.parameters.values())
+
+        def loss(self, outputs):
+            return functions.local("the loss", super().loss)(outputs)
 
     def watched_grad(outputs, inputs, *args, **kwargs):
         roots = tensors(outputs)
         # A root that is a leaf is its own graph: the error that has arrived there, or an identity vertex.
         trivial = [{id(root)} for root in roots if root.is_leaf]
         computed = [root for root in roots if not root.is_leaf]
-        watch.check("torch.autograd.grad", computed or roots, watch.allowed + trivial)
+        functions.check("torch.autograd.grad", computed or roots, functions.allowed + trivial)
         return grad(outputs, inputs, *args, **kwargs)
 
     def watched_backward(backward):
         def run(*args, **kwargs):
-            watch.violations.append(f"{backward.__qualname__} was called")
+            functions.violations.append(f"{backward.__qualname__} was called")
             return backward(*args, **kwargs)
 
         return run
 
-    monkeypatch.setattr(Graph, "from_module", watched_graph)
+    monkeypatch.setattr(dynamics, "Run", WatchedRun)
     monkeypatch.setattr(torch.autograd, "grad", watched_grad)
     monkeypatch.setattr(torch.autograd, "backward", watched_backward(torch.autograd.backward))
     monkeypatch.setattr(torch.Tensor, "backward", watched_backward(torch.Tensor.backward))
-    return watch
+    return functions
 
 
-def run(watch, problem, make_rule):
+def run(problem, make_rule):
     model, inputs, targets = problem.build(torch.float64)
-
-    def loss(outputs, targets):
-        return watch.local("the loss", lambda *leaves: problem.loss(outputs, targets))(*tensors(outputs))
-
-    make_rule(model).backward(inputs, targets, loss)
-    assert watch.graphs > 0
+    make_rule(model).backward(inputs, targets, problem.loss)
 
 
-LOCAL = {
-    "zil": ZIL,
+STATE_FORM = {
     "zil-state": Dynamics,
     "zil-state-not-levelled": lambda model: Dynamics(model, Schedule(levelled=False)),
     "sigma": lambda model: Dynamics(model, Schedule(sigma=0.1), torch.Generator().manual_seed(0)),
@@ -120,23 +210,23 @@ LOCAL = {
 }
 
 
-@pytest.mark.parametrize("make_rule", LOCAL.values(), ids=LOCAL)
-def test_no_autograd_graph_spans_two_vertices(watch, problem, make_rule):
-    run(watch, problem, make_rule)
-    assert not watch.violations
+@pytest.mark.parametrize("make_rule", STATE_FORM.values(), ids=STATE_FORM)
+def test_no_autograd_graph_spans_two_vertices(functions, problem, make_rule):
+    run(problem, make_rule)
+    assert functions.graphs > 0
+    assert not functions.violations
 
 
 class ThroughTheWholeModel(Rule):
-    """Backpropagation that claims to be Z-IL."""
+    """Backpropagation that claims to be predictive coding in state form."""
 
     def backward(self, inputs, targets, loss_fn):
-        graph = Graph.from_module(self.model, inputs)
-        values = list(inputs if isinstance(inputs, tuple) else (inputs,))
-        for vertex in graph.vertices[graph.inputs :]:
-            values.append(vertex.predict(*(values[p] for p in vertex.parents)))
-        loss = loss_fn(graph.assemble([values[i] for i in graph.outputs]), targets)
-        self.differentiate(loss)
-        return loss.detach()
+        recorded, loss = Dynamics(self.model)._run(self._arguments(inputs), targets, loss_fn)
+        values = []
+        for vertex in recorded.graph.vertices:
+            values.append(() if vertex.predict is None else vertex.predict(*(values[p] for p in vertex.parents)))
+        self.differentiate(recorded.loss([values[i] for i in recorded.graph.outputs]))
+        return loss
 
     def differentiate(self, loss):
         loss.backward()
@@ -144,25 +234,16 @@ class ThroughTheWholeModel(Rule):
 
 class ByAutogradGrad(ThroughTheWholeModel):
     def differentiate(self, loss):
-        parameters = list(self.model.parameters())
-        torch.autograd.grad(loss, parameters, allow_unused=True)
+        torch.autograd.grad(loss, list(self.model.parameters()), allow_unused=True)
 
 
-MLP = PROBLEMS[0]
+def test_the_watch_sees_a_state_form_that_calls_backward_on_the_whole_model(functions):
+    run(MLP, ThroughTheWholeModel)
+    assert "Tensor.backward was called" in functions.violations
+    assert any("not detached" in violation for violation in functions.violations)
 
 
-def test_the_watch_sees_a_zil_that_calls_backward_on_the_whole_model(watch):
-    run(watch, MLP, ThroughTheWholeModel)
-    assert "Tensor.backward was called" in watch.violations
-    assert any("not detached" in violation for violation in watch.violations)
-
-
-def test_the_watch_sees_a_zil_that_differentiates_the_whole_model_otherwise(watch):
-    run(watch, MLP, ByAutogradGrad)
-    assert any("the prediction of" in violation for violation in watch.violations)
-    assert any("torch.autograd.grad reaches" in violation for violation in watch.violations)
-
-
-def test_the_watch_sees_backpropagation(watch):
-    run(watch, MLP, Backprop)
-    assert "Tensor.backward was called" in watch.violations
+def test_the_watch_sees_a_state_form_that_differentiates_the_whole_model_otherwise(functions):
+    run(MLP, ByAutogradGrad)
+    assert any("the prediction of" in violation for violation in functions.violations)
+    assert any("torch.autograd.grad reaches" in violation for violation in functions.violations)

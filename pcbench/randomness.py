@@ -1,0 +1,43 @@
+"""Random states: torch's, NumPy's and Python's, which a comparison of two runs has to start from the same."""
+
+import hashlib
+import pickle
+import random
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+def random_state():
+    """The states of torch's global generators, the CPU's first, as tensors."""
+    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return [torch.get_rng_state(), *on_gpu]
+
+
+def set_random_state(state):
+    """Set torch's global generators to what `random_state` has returned."""
+    torch.set_rng_state(state[0])
+    if state[1:]:
+        torch.cuda.set_rng_state_all(state[1:])
+
+
+def random_digest():
+    """The SHA-256 over the states of torch's, NumPy's and Python's global generators."""
+    sha = hashlib.sha256()
+    for state in random_state():
+        sha.update(state.numpy().tobytes())
+    sha.update(repr((random.getstate(), pickle.dumps(np.random.get_state()))).encode())
+    return sha.hexdigest()
+
+
+@contextmanager
+def kept_randomness():
+    """Run the block, and leave torch's, NumPy's and Python's global generators as they were before it."""
+    torchs, numpys, pythons = random_state(), np.random.get_state(), random.getstate()
+    try:
+        yield
+    finally:
+        set_random_state(torchs)
+        np.random.set_state(numpys)
+        random.setstate(pythons)

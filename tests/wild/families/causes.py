@@ -1,0 +1,3 @@
+"""Why a model's row is what it is, where its verdict does not say: written by who looked into it."""
+
+CAUSES = {}
