@@ -10,10 +10,13 @@ export PATH := $(BIN):$(PATH)
 OLD := .venv-torchtext
 COMPARED := .pcbench/generations
 
+# The code bases of the wild models; ARGS="--fresh timm" does timm's anew.
+WILD := .venv-wild
+
 # The default profile's pipeline is the repository's own; the others are in profiles/.
 PIPELINE = $(if $(filter default,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
 
-.PHONY: help known-profile repro test test-all test-torchtext lint profiles clean
+.PHONY: help known-profile repro test test-all test-torchtext test-wild lint profiles clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,6 +54,10 @@ test-torchtext: $(VENV)/.installed $(OLD)/.installed ## the fast tests on PyTorc
 	@echo "==> AG News trained with torchtext as back end, and with PCBench's own loader"
 	@$(OLD)/bin/python tests/torchtext/training.py
 
+test-wild: $(WILD)/.installed ## Z-IL against BP on models of timm, transformers, diffusers, ... (hours); writes reports/wild.md
+	@echo "==> one model a process; what .pcbench/wild already holds is not run again"
+	@$(WILD)/bin/python tests/wild/families/run.py $(ARGS)
+
 lint: $(VENV)/.installed ## what the code must look like
 	@ruff check . && ruff format --check .
 
@@ -70,6 +77,9 @@ $(OLD)/.installed: requirements-torchtext.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || \
 	  { echo "error: torchtext ends at Python 3.12; name such a one: make PYTHON=python3.12 test-torchtext"; exit 2; }
 	$(call install,$(OLD),requirements-torchtext.lock)
+
+$(WILD)/.installed: requirements-wild.lock pyproject.toml
+	$(call install,$(WILD),requirements-wild.lock)
 
 # $(call install,ENVIRONMENT,LOCK): compiled beforehand; where Python may not write bytecode, every start would take seconds more.
 define install

@@ -93,7 +93,7 @@ CAUSAL = {
         "n_heads": 4,
         "n_layers": 2,
         "max_seq_len": 64,
-        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0},
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0},
     }
     | {"ffn_config": {"ffn_hidden_size": 32, "moe_num_experts": 4, "moe_top_k": 2}},
     "RecurrentGemma": GROUPED | {"lru_width": 32, "attention_window_size": 8, "num_hidden_layers": 3},
@@ -230,7 +230,7 @@ IMAGES = {
     "GLPNForDepthEstimation": STAGES | {"num_attention_heads": [1, 2, 2, 2], "decoder_hidden_size": 16},
     "PvtForImageClassification": STAGES | {"num_attention_heads": [1, 2, 2, 2]},
     "PvtV2ForImageClassification": STAGES | {"num_attention_heads": [1, 2, 2, 2]},
-    "CvtForImageClassification": {"embed_dim": [8, 16, 32], "num_heads": [1, 2, 4], "depth": [1, 1, 2]}
+    "CvtForImageClassification": {"embed_dim": [8, 16, 32], "num_heads": [1, 2, 4], "depth": [1, 2, 3]}
     | {"drop_path_rate": [0.0, 0.0, 0.1], "drop_rate": [0.1, 0.1, 0.1]},
     "LevitForImageClassification": {"image_size": 64, "hidden_sizes": [16, 32, 48], "num_attention_heads": [2, 2, 2]}
     | {"depths": [1, 1, 1], "key_dim": [8, 8, 8]},
