@@ -127,12 +127,13 @@ class Run:
         model, inputs, outputs: what ran, on what arguments, and what it returned.
         recording: of its forward and, if there was one, of its loss.
         of_model: how many of the recorded operations are the model's, the others being the loss's; None if all are.
+        loss: what the loss has returned.
 
     Attributes:
         graph: `Graph`.
     """
 
-    def __init__(self, model, recording, inputs, outputs, granularity="layer", of_model=None):
+    def __init__(self, model, recording, inputs, outputs, granularity="layer", of_model=None, loss=None):
         if granularity not in GRANULARITIES:
             raise InvalidParameters(f"granularity {granularity!r} is none of {', '.join(GRANULARITIES)}")
         of_model = len(recording.operations) if of_model is None else of_model
@@ -140,6 +141,9 @@ class Run:
         returned = [recording.value(t) for t in tensors_of(outputs) if t.requires_grad and edge_of(t)]
         read = [value for operation in self._after for value in operation.reads if value.operation < of_model]
         self._first_after = of_model
+        self._loss = None if loss is None else recording.value(loss)
+        if loss is not None and self._loss.operation < of_model:
+            read.append(self._loss)  # the model has computed it itself
         self._returned = dict.fromkeys((*returned, *read))
         _isolate_outputs(operations, self._returned)
         names = {id(p): name for name, p in model.named_parameters()}
@@ -180,8 +184,7 @@ class Run:
         for number, operation in enumerate(self._after, self._first_after):
             results = operation.call(at.__getitem__)
             at.update((Value(number, i), result) for i, result in enumerate(results))
-        (loss,) = results
-        return loss
+        return at[self._loss]
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.overrides import _get_current_function_mode, _pop_mode_temporarily
 
 from pcbench.errors import UnsupportedModule
 from pcbench.randomness import random_state, set_random_state
 from pcbench.values import Tensor, Values, edge_of, mapped, tensors_in, writes
-
-
-_STATISTICS = {torch.nn.functional.batch_norm, torch.batch_norm, torch.nn.functional.instance_norm, torch.instance_norm}
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Recording(Values):
         self.operations = []
         self._known = {}  # gradient edge: Value
         self._sources = {id(x): (x, frozenset({i})) for i, x in enumerate(inputs)}
-        self._busy = False  # inside an operation, which is noted whole
+        self._constants = {}  # (id, version) of a tensor that is no value: the tensor, and a copy
 
     def __enter__(self):
         # Its `apply` is no torch function. (An alias of it that was made before is not seen.)
@@ -81,7 +79,10 @@ class Recording(Values):
                 return original.__get__(None, cls)(*args, **kwargs)
 
             function.__name__ = cls.__name__
-            return function(*args, **kwargs) if self._busy else self.__torch_function__(function, (), args, kwargs)
+            if _get_current_function_mode() is not self:  # inside an operation, which is noted whole
+                return function(*args, **kwargs)
+            with _pop_mode_temporarily():
+                return self.__torch_function__(function, (), args, kwargs)
 
         return apply
 
@@ -120,31 +121,24 @@ class Recording(Values):
         self.operations.append(operation)
 
     def _run(self, func, args, kwargs, read):
-        if self._busy:
-            return super()._run(func, args, kwargs, read)
         versions = [(tensor, tensor._version) for tensor in tensors_in((args, kwargs), everywhere=True)]
         given = mapped((args, kwargs), self._noted)
-        target = args[0] if (writes(func) or kwargs.get("inplace")) and isinstance(args[0], Tensor) else None
-        base = None if target is None else target._base if target._is_view() else target
+        target = args[0] if (writes(func) or kwargs.get("inplace")) and args and isinstance(args[0], Tensor) else None
+        base = target._base if target is not None and target._is_view() else target
+        if base is not None and base.requires_grad and edge_of(base) is None:
+            base = target = None  # a parameter: autograd lets nobody write into it, `requires_grad_` only sounds so
         old = None if base is None else self.value(base) if base.requires_grad else base.detach().clone()
-        state, self._busy = random_state(), True
-        try:
-            out = super()._run(func, args, kwargs, read)
-        finally:
-            self._busy = False
+        state = random_state()
+        out = super()._run(func, args, kwargs, read)
         outputs = [tensor for tensor in tensors_in(out) if tensor.requires_grad]
         inputs = self._derive(out, [tensor for tensor, _ in versions])
         if not outputs and not (base is not None and base.requires_grad):
             return out
-        written = {id(tensor) for tensor, version in versions if tensor._version != version}
-        if base is None and any(t.requires_grad for t, _ in versions if id(t) in written):
+        if base is None and any(v != t._version and t.requires_grad and edge_of(t) for t, v in versions):
             raise UnsupportedModule(
                 f"{self.where()} writes in place by {func.__name__}, which inference in state form cannot repeat at other "
                 "values; use an operation whose name ends with an underscore"
             )
-        if func in _STATISTICS:  # which it advances without telling the version counter
-            written.update(id(tensor) for tensor, _ in versions if not tensor.requires_grad)
-        given = mapped(given, lambda item: item.detach().clone() if id(item) in written else item)
         run = _repeated(func, state)
         if base is not None:
             call, edges = _write(run, given, old, None if target is base else _geometry(target)), [edge_of(base)]
@@ -162,8 +156,15 @@ class Recording(Values):
         return out
 
     def _noted(self, item):
-        has_history = isinstance(item, Tensor) and item.requires_grad and edge_of(item) is not None
-        return self.value(item) if has_history else item
+        """A value as `Value`, a parameter as it is, and any other tensor as it is now: forward may write into it later."""
+        if not isinstance(item, Tensor):
+            return item
+        if item.requires_grad:
+            return item if edge_of(item) is None else self.value(item)
+        key = id(item), item._version
+        if key not in self._constants:
+            self._constants[key] = item, item.detach().clone()
+        return self._constants[key][1]
 
     def _differentiated(self, *args, **kwargs):
         raise UnsupportedModule(
@@ -176,7 +177,8 @@ def _computation(run, given, count):
     def call(at):
         args, kwargs = _filled(given, at)
         outputs = tuple(tensor for tensor in tensors_in(run(*args, **kwargs)) if tensor.requires_grad)
-        assert len(outputs) == count, "an operation has another number of results at other values"
+        if len(outputs) != count:
+            raise UnsupportedModule("an operation has another number of results at the values of a later time step")
         return outputs
 
     return call
@@ -201,7 +203,6 @@ def _write(run, given, old, view):
 
 
 def _filled(given, at):
-    # What the operation itself writes into beside its result (BatchNorm's statistics) is a copy here, and copied again.
     return mapped(given, lambda item: at(item) if isinstance(item, Value) else item)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pcbench.errors import InvalidParameters
+from pcbench.errors import InvalidParameters, UnsupportedModule
 from pcbench.graph import Run, tensors_of
 from pcbench.recording import Recording
 from pcbench.rules._base import Rule, accumulate, check_loss
@@ -84,7 +84,11 @@ class Dynamics(Rule):
 
             for i in graph.outputs:
                 x[i] = _cut(mu[i])
-            at_output = _output_errors(run.loss([x[i] for i in graph.outputs]), [x[i] for i in graph.outputs])
+            outputs = [x[i] for i in graph.outputs]
+            replayed = run.loss(outputs)
+            if t == 0 and self.schedule.sigma == 0:
+                _check_replay(replayed.detach(), loss)
+            at_output = _output_errors(replayed, outputs)
             drive = {}
             # Children first: on what has got nothing from them the loss does not depend. It has no error, not even
             # zero, and its parameters have no gradient, as under autograd.
@@ -115,7 +119,7 @@ class Dynamics(Rule):
             of_model = len(recording.operations)
             loss = loss_fn(outputs, targets)
         check_loss(loss)
-        return Run(self.model, recording, arguments, outputs, self._granularity, of_model), loss.detach()
+        return Run(self.model, recording, arguments, outputs, self._granularity, of_model, loss), loss.detach()
 
     def _initial_values(self, graph):
         """The forward pass, perturbed if σ > 0: x and μ of every vertex at t = 0."""
@@ -137,6 +141,17 @@ class Dynamics(Rule):
         if vertex.level is None:
             return value
         return _cut(leaf + self.schedule.gamma * drive[leaf] if leaf in drive else leaf for leaf in value)
+
+
+def _check_replay(replayed, loss):
+    """Whatever a forward does that the recorded operations do not, the loss shows it."""
+    tolerance = torch.finfo(loss.dtype).eps ** 0.5
+    if not torch.allclose(replayed, loss, rtol=tolerance, atol=tolerance):
+        raise UnsupportedModule(
+            f"the operations of the forward pass give a loss of {replayed.item():g} when they are repeated, and gave "
+            f"{loss.item():g}: forward writes into values past their gradients (under no_grad or through .data), which "
+            "inference in state form cannot repeat at other values; Z-IL in error form can learn it"
+        )
 
 
 def _predict(vertex, x):
