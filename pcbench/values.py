@@ -431,7 +431,7 @@ def _sum(error, more):
 
 def _fitted(error, value):
     """``error`` in the shape and dtype of ``value``, as the engine makes it: what was broadcast is summed."""
-    if not error.is_nested and error.shape != value.shape:
+    if not error.is_nested and error.shape != torch.Size(value.shape):
         error = error.sum_to_size(value.shape)
     return error if error.dtype is value.dtype else error.to(value.dtype)
 

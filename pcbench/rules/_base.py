@@ -19,6 +19,20 @@ class Rule(ABC):
         self.model = model
 
     @abstractmethod
+    def gradients(self, inputs, targets, loss_fn):
+        """Compute the loss and the gradients, and leave ``param.grad`` alone.
+
+        Args:
+            inputs, targets, loss_fn: see `backward`.
+
+        Returns:
+            ``(loss, {tensor: gradient})`` over the parameters, and whatever else requires a gradient, that got one. The loss
+            is detached, and may be infinite or NaN.
+
+        Raises:
+            InvalidParameters: the loss is no real tensor with one element that depends on the model.
+        """
+
     def backward(self, inputs, targets, loss_fn):
         """Compute the loss and *add* each parameter's gradient to ``param.grad``, as ``loss.backward()`` would.
 
@@ -34,6 +48,10 @@ class Rule(ABC):
             NonFiniteLoss: the loss is NaN or infinite; ``param.grad`` is then left as it was.
             InvalidParameters: the loss is no real tensor with one element that depends on the model.
         """
+        loss, gradients = self.gradients(inputs, targets, loss_fn)
+        check_finite(loss)
+        accumulate(gradients)
+        return loss
 
     def _arguments(self, inputs):
         # A PackedSequence is a tuple too, but one argument.
@@ -41,18 +59,36 @@ class Rule(ABC):
 
 
 def check_loss(loss):
-    """Raise `InvalidParameters` unless ``loss`` is what a backward pass can begin with, `NonFiniteLoss` unless finite."""
+    """Raise `InvalidParameters` unless ``loss`` is what a backward pass can begin with."""
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or loss.is_complex() or not loss.requires_grad:
         found = f"{tuple(loss.shape)} {loss.dtype}" if isinstance(loss, torch.Tensor) else type(loss).__name__
         raise InvalidParameters(
             f"the loss ({found}) cannot be differentiated: loss_fn must return a real tensor with one element, and "
             "compute it from the outputs of a model that has something to learn"
         )
+
+
+def check_finite(loss):
+    """Raise `NonFiniteLoss` unless ``loss``, one number, is finite."""
     if not torch.isfinite(loss).all():
         raise NonFiniteLoss(
             f"the loss is {loss.item()}; nothing learned from it would mean anything. "
             "Lower the learning rate, or look for NaN or infinity in the inputs and targets"
         )
+
+
+def leaves_behind(tensor):
+    """The tensors without history at which the history of ``tensor`` ends, in the order in which they are found."""
+    leaves, pending, seen = {}, [tensor.grad_fn], set()
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if (leaf := getattr(node, "variable", None)) is not None:
+            leaves[leaf] = None
+        pending.extend(following for following, _ in node.next_functions)
+    return list(leaves)
 
 
 def accumulate(gradients):

@@ -1,6 +1,8 @@
 """Backpropagation, by PyTorch's autograd: the reference that everything is compared with."""
 
-from pcbench.rules._base import Rule, check_loss
+import torch
+
+from pcbench.rules._base import Rule, check_finite, check_loss, leaves_behind
 
 
 class Backprop(Rule):
@@ -8,7 +10,19 @@ class Backprop(Rule):
 
     def backward(self, inputs, targets, loss_fn):
         """See `Rule.backward`."""
-        loss = loss_fn(self.model(*self._arguments(inputs)), targets)
-        check_loss(loss)
+        loss = self._loss(inputs, targets, loss_fn)
+        check_finite(loss)
         loss.backward()
         return loss.detach()
+
+    def gradients(self, inputs, targets, loss_fn):
+        """See `Rule.gradients`."""
+        loss = self._loss(inputs, targets, loss_fn)
+        leaves = leaves_behind(loss)
+        found = torch.autograd.grad(loss, leaves, allow_unused=True)
+        return loss.detach(), {leaf: g for leaf, g in zip(leaves, found, strict=True) if g is not None}
+
+    def _loss(self, inputs, targets, loss_fn):
+        loss = loss_fn(self.model(*self._arguments(inputs)), targets)
+        check_loss(loss)
+        return loss

@@ -15,7 +15,7 @@ import torch
 from pcbench.errors import InvalidParameters, UnsupportedModule
 from pcbench.graph import Run, tensors_of
 from pcbench.recording import Recording
-from pcbench.rules._base import Rule, accumulate, check_loss
+from pcbench.rules._base import Rule, check_loss, leaves_behind
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Dynamics(Rule):
         self.generator = generator
         self._granularity = granularity
 
-    def backward(self, inputs, targets, loss_fn):
-        """See `pcbench.rules.Rule.backward`. The loss returned is that of the forward pass, before any inference.
+    def gradients(self, inputs, targets, loss_fn):
+        """See `pcbench.rules.Rule.gradients`. The loss returned is that of the forward pass, before any inference.
 
         Raises:
             UnsupportedModule: see `pcbench.recording.Recording`.
@@ -108,8 +108,7 @@ class Dynamics(Rule):
             if t < steps:
                 x = [self._step(vertex, value, drive) for vertex, value in zip(graph.vertices, x, strict=True)]
                 mu = [_predict(vertex, x) for vertex in graph.vertices]
-        accumulate({leaf: -update for leaf, update in updates.items()})
-        return loss
+        return loss, {leaf: -update for leaf, update in updates.items()}
 
     def _run(self, arguments, targets, loss_fn):
         """The forward pass and its loss, recorded."""
@@ -166,16 +165,7 @@ def _cut(value):
 
 def _output_errors(loss, outputs):
     """−ε_out = ∂L/∂μ_out of every output value, and of every parameter that the loss reads directly."""
-    leaves = dict.fromkeys(leaf for value in outputs for leaf in value)
-    pending, seen = [loss.grad_fn], set()
-    while pending:
-        node = pending.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if (leaf := getattr(node, "variable", None)) is not None:
-            leaves[leaf] = None
-        pending.extend(following for following, _ in node.next_functions)
+    leaves = dict.fromkeys((*(leaf for value in outputs for leaf in value), *leaves_behind(loss)))
     gradients = torch.autograd.grad(loss, list(leaves), allow_unused=True)
     return {leaf: g for leaf, g in zip(leaves, gradients, strict=True) if g is not None}
 

@@ -12,15 +12,15 @@ magnitudes are the same, and so is then the sign of every zero.
 
 import torch
 
-from pcbench.rules._base import Rule, accumulate, check_loss
+from pcbench.rules._base import Rule, check_loss
 from pcbench.values import Values
 
 
 class ZIL(Rule):
     """Zero-divergence inference learning (Song et al. 2020; Salvatori et al. 2021, 2022), local and exact."""
 
-    def backward(self, inputs, targets, loss_fn):
-        """See `Rule.backward`.
+    def gradients(self, inputs, targets, loss_fn):
+        """See `Rule.gradients`.
 
         Raises:
             UnsupportedModule: see `pcbench.values.Values`.
@@ -28,5 +28,4 @@ class ZIL(Rule):
         with Values(self.model) as values:
             loss = loss_fn(self.model(*self._arguments(inputs)), targets)
         check_loss(loss)
-        accumulate(values.pass_back([loss], [torch.ones_like(loss)]))
-        return loss.detach()
+        return loss.detach(), values.pass_back([loss], [torch.ones_like(loss)])
