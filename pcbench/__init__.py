@@ -3,11 +3,12 @@
 from pcbench.errors import PCBenchError, UnsupportedModule
 from pcbench.graph import Graph
 from pcbench.measure.divergence import Divergence, divergence
-from pcbench.rules import ZIL, Backprop, Dynamics, InferenceLearning, Schedule
+from pcbench.rules import ZIL, Backprop, Captured, Dynamics, InferenceLearning, Schedule
 
 __all__ = [
     "ZIL",
     "Backprop",
+    "Captured",
     "Divergence",
     "Dynamics",
     "Graph",

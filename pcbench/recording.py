@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
 from torch.overrides import _get_current_function_mode, _pop_mode_temporarily
 
 from pcbench.errors import UnsupportedModule
@@ -222,10 +223,15 @@ def _geometry(view):
 
 def _repeated(func, state):
     """``func`` as it was run: with the random draws from ``state`` if it has drawn any, under autocast as it was then."""
-    drew, autocast = any(not torch.equal(a, b) for a, b in zip(state, random_state(), strict=True)), _autocast()
+    drew, autocast = any(not torch.equal(a, b) for a, b in zip(state, random_state(), strict=True)), autocast_state()
 
     def run(*args, **kwargs):
-        if not drew and autocast == _autocast():
+        if drew and get_innermost_proxy_mode() is not None:
+            raise UnsupportedModule(
+                f"{func.__name__} draws random numbers, which inference in state form repeats at every time step, as no "
+                "program can: use the rule without capturing it"
+            )
+        if not drew and autocast == autocast_state():
             return func(*args, **kwargs)
         now = random_state()
         set_random_state(state)
@@ -238,7 +244,7 @@ def _repeated(func, state):
     return run
 
 
-def _autocast():
+def autocast_state():
     """The autocast that is on, as arguments for `torch.autocast`: device type, dtype, whether it is enabled."""
     if not hasattr(torch, "get_autocast_dtype"):  # torch 2.3
         if torch.is_autocast_enabled():

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from pcbench.errors import InvalidParameters, PCBenchError
-from pcbench.measure._setup import told
+from pcbench.errors import InvalidParameters, PCBenchError, told
+
 from pcbench.measure.divergence import Divergence, compare, weight_update
 from pcbench.nn import convert
 from pcbench.provenance import stream

@@ -11,6 +11,7 @@ of `pcbench.rules.zil`, and the engine of IL.
 from dataclasses import dataclass
 
 import torch
+from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
 
 from pcbench.errors import InvalidParameters, UnsupportedModule
 from pcbench.graph import Run, tensors_of
@@ -86,7 +87,7 @@ class Dynamics(Rule):
                 x[i] = _cut(mu[i])
             outputs = [x[i] for i in graph.outputs]
             replayed = run.loss(outputs)
-            if t == 0 and self.schedule.sigma == 0:
+            if t == 0 and self.schedule.sigma == 0 and get_innermost_proxy_mode() is None:  # nothing to look at while it is captured
                 _check_replay(replayed.detach(), loss)
             at_output = _output_errors(replayed, outputs)
             drive = {}

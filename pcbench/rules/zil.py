@@ -28,4 +28,4 @@ class ZIL(Rule):
         with Values(self.model) as values:
             loss = loss_fn(self.model(*self._arguments(inputs)), targets)
         check_loss(loss)
-        return loss.detach(), values.pass_back([loss], [torch.ones_like(loss)])
+        return loss.detach(), values.pass_back([loss], [torch.ones_like(loss, memory_format=torch.preserve_format)])

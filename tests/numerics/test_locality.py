@@ -220,13 +220,13 @@ def test_no_autograd_graph_spans_two_vertices(functions, problem, make_rule):
 class ThroughTheWholeModel(Rule):
     """Backpropagation that claims to be predictive coding in state form."""
 
-    def backward(self, inputs, targets, loss_fn):
+    def gradients(self, inputs, targets, loss_fn):
         recorded, loss = Dynamics(self.model)._run(self._arguments(inputs), targets, loss_fn)
         values = []
         for vertex in recorded.graph.vertices:
             values.append(() if vertex.predict is None else vertex.predict(*(values[p] for p in vertex.parents)))
         self.differentiate(recorded.loss([values[i] for i in recorded.graph.outputs]))
-        return loss
+        return loss, {}
 
     def differentiate(self, loss):
         loss.backward()
