@@ -1,5 +1,9 @@
 """Errors that a user can cause: each names the offender and the remedy; the command line prints it and exits with 2."""
 
+import sysconfig
+import traceback
+from pathlib import Path
+
 
 class PCBenchError(Exception):
     """Base of every error whose message is written for the user; shown without a traceback."""
@@ -23,3 +27,14 @@ class NonFiniteLoss(PCBenchError):
 
 class ResultError(PCBenchError):
     """A result file is missing, unreadable or of another schema."""
+
+
+def told(error):
+    """One line for an exception from code that is not ours: its type, its text, and where it was raised."""
+    libraries = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "purelib", "platlib"))
+    ours = str(Path(__file__).parent)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((*libraries, "<"))]
+    # The user's own line, rather than the library's that it called or ours that called it.
+    frames = [f for f in frames if not f.filename.startswith(ours)] or frames
+    place = f", {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return " ".join(f"{type(error).__name__}: {error}{place}".split())

@@ -337,21 +337,21 @@ MUTANTS = (
     ),
     Mutant(
         "gate: at most counts as at least",
-        "report/gate.py",
+        "check/gate.py",
         'value <= bounds["max"]',
         'value >= bounds["max"]',
         (GATE,),
     ),
     Mutant(
         "gate: a missing figure passes",
-        "report/gate.py",
+        "check/gate.py",
         'return Finding(FAIL, what, "missing"',
         'return Finding(PASS, what, "missing"',
         (GATE,),
     ),
     Mutant(
         "gate: a task that vanished is out of sight",
-        "report/gate.py",
+        "check/gate.py",
         'tasks = [name for name in names if task in ("*", name)]',
         'tasks = [name for name in measured if task in ("*", name)]',
         (GATE,),
@@ -372,7 +372,7 @@ MUTANTS = (
     ),
     Mutant(
         "reproduction: other bits count as identical",
-        "report/reproduction.py",
+        "check/reproduction.py",
         'elif _changed(before.get("outs"), stage.get("outs")):',
         "elif False:",
         ("tests/contracts/test_reproduction.py",),

@@ -4,14 +4,11 @@ Two runs are *matched*: the same initial weights, the same batches in the same o
 """
 
 import math
-import sysconfig
-import traceback
-from pathlib import Path
 
 import torch
 
 from pcbench.data.text_pipeline import batches
-from pcbench.errors import InvalidParameters
+from pcbench.errors import InvalidParameters, told
 from pcbench.params import rule_options
 from pcbench.provenance import global_stream, stream
 from pcbench.rules import by_name
@@ -73,17 +70,6 @@ def make_optimizer(settings, model):
         return makers[settings["name"]](model.parameters(), **options)
     except (TypeError, ValueError) as error:
         raise InvalidParameters(f"optimizer {settings['name']!r} with {options}: {error}") from error
-
-
-def told(error):
-    """One line for an exception from code that is not ours: its type, its text, and where it was raised."""
-    libraries = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "purelib", "platlib"))
-    ours = str(Path(__file__).parents[1])
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((*libraries, "<"))]
-    # The user's own line, rather than the library's that it called or ours that called it.
-    frames = [f for f in frames if not f.filename.startswith(ours)] or frames
-    place = f", {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
 
 
 def finite_or_none(value):

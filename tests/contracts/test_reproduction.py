@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import yaml
 
-from pcbench.report.reproduction import DIFFERS, IDENTICAL, NOT_COMPARABLE, compare, verdict
+from pcbench.check.reproduction import DIFFERS, IDENTICAL, NOT_COMPARABLE, compare, verdict
 
 
 def stage(out="aa", dep="bb", parameter=3):

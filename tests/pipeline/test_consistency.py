@@ -15,7 +15,7 @@ import yaml
 
 from pcbench import data, params
 from pcbench.cli import app
-from pcbench.report.gate import check, load_expectations
+from pcbench.check.gate import check, load_expectations
 from pcbench.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,8 @@ as they are committed *is* the reproduction.
 import subprocess
 from pathlib import Path
 
-import yaml
+from pcbench.errors import ResultError
+from pcbench.files import parse_yaml, read_yaml
 
 DETERMINISTIC = ("exactness@", "train@", "zoo@")
 IDENTICAL, DIFFERS, NOT_COMPARABLE = "identical", "differs", "not comparable"
@@ -37,19 +38,38 @@ def compare(committed, current):
     return verdicts
 
 
-def verdict(lock):
+def read(lock):
+    """Return a parsed dvc.lock.
+
+    Raises:
+        ResultError: it is missing, damaged, or left half merged.
+    """
+    return _formed(read_yaml(lock, ResultError, _REMEDY), lock)
+
+
+def verdict(lock, profile):
     """Compare a dvc.lock with the committed one and say so in a few lines of text.
 
     Results are looked for from the working directory: pipelines run in the repository's root folder.
+
+    Args:
+        lock: the lock of a profile's pipeline.
+        profile: the profile in params.yaml: of its ``tasks`` and its ``zoo``, and of nothing else, this speaks.
+
+    Raises:
+        ResultError: one of the locks is damaged.
     """
     lock = Path(lock)
-    committed = _committed(lock)
+    current = read(lock) if lock.exists() else {"stages": {}}
+    committed, reason = committed_lock(lock)
     if committed is None:
-        return ["reproduction: not comparable: there is no committed dvc.lock here (no git, or a new pipeline)"]
-    verdicts = compare(committed, yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.exists() else {})
+        return [f"reproduction: not comparable: there is no committed dvc.lock here ({reason})"]
+    locks = [{"stages": _listed(each["stages"], profile)} for each in (committed, current)]
+    # What was committed and is not in today's lock was not run.
+    verdicts = dict.fromkeys(locks[0]["stages"], (NOT_COMPARABLE, "not run here")) | compare(*locks)
     for name in verdicts:
         # A fresh clone's lock is the committed one: it says nothing of results that were never made here.
-        if not all(Path(out["path"]).exists() for out in committed["stages"].get(name, {}).get("outs", ())):
+        if not all(Path(out["path"]).exists() for out in locks[0]["stages"].get(name, {}).get("outs", ())):
             verdicts[name] = NOT_COMPARABLE, "not run here: its result is missing"
     counts = {kind: sum(v == kind for v, _ in verdicts.values()) for kind in (IDENTICAL, DIFFERS, NOT_COMPARABLE)}
     alike = {}  # a change of shared code has the same consequence for every stage: that is said once
@@ -81,12 +101,41 @@ def _changed_parameters(before, after):
     return sorted(key for key in flat[0].keys() | flat[1].keys() if flat[0].get(key) != flat[1].get(key))
 
 
-def _committed(lock):
-    """The lock as committed in git, or None."""
+def committed_lock(lock, revision="HEAD"):
+    """Return the lock as committed in git, and None; or None, and why there is none.
+
+    Raises:
+        ResultError: what was committed is no lock.
+    """
     try:
-        done = subprocess.run(
-            ["git", "show", f"HEAD:./{lock.name}"], cwd=lock.parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return yaml.safe_load(done.stdout)
+        done = subprocess.run(["git", "show", f"{revision}:./{lock.name}"], cwd=lock.parent, capture_output=True)
+    except OSError as error:
+        return None, f"git: {error.strerror}"
+    if done.returncode:
+        told = done.stderr.decode(errors="replace").strip().partition("\n")[0]
+        return None, f"no git, or a new pipeline: {told}"
+    text = done.stdout.decode(errors="replace")
+    place = f"{revision}:{lock}"
+    return _formed(parse_yaml(text, place, ResultError, _REMEDY), place), None
+
+
+def _formed(lock, path):
+    """The lock, if it has the form of one."""
+    stages = lock.get("stages") if isinstance(lock, dict) else None
+    if isinstance(stages, dict) and all(isinstance(stage, dict) for stage in stages.values()):
+        return lock
+    raise ResultError(f"{str(path)!r} is no dvc.lock; {_REMEDY}")
+
+
+def _listed(stages, profile):
+    """The deterministic stages of what the profile lists: a lock keeps those of tasks that are long gone."""
+    names = {*profile["tasks"], *profile["zoo"]}
+    return {
+        name: stage
+        for name, stage in stages.items()
+        if name.startswith(DETERMINISTIC)
+        and {part.removesuffix(".json") for out in stage.get("outs", ()) for part in Path(out["path"]).parts} & names
+    }
+
+
+_REMEDY = "take the committed one (`git checkout HEAD -- dvc.lock`, in its folder) and run `make repro`"
