@@ -90,16 +90,15 @@ def train(experiment):
     there, if neither the parameters, nor the data, nor PyTorch, nor this package have changed. If one of them has, what
     was kept is deleted: nothing could go on from it. Where another process trains the task here, this one waits.
     """
-    folder = experiment.result("train")
+    parameters, folder = experiment.numbers("train"), experiment.result("train")
     task, _, dataset = experiment.load()
     reproducible()
     with alone(experiment.checkpoints / experiment.profile / f"{task.name}.lock", f"training of {task.name!r}"):
-        _train(experiment, folder, dataset.sha256)
+        _train(experiment, parameters, folder, dataset.sha256)
     return folder
 
 
-def _train(experiment, folder, data_sha256):
-    parameters = experiment.numbers("train")
+def _train(experiment, parameters, folder, data_sha256):
     numbers, settings, epochs, seeds = (parameters[key] for key in ("task", "train", "epochs", "seeds"))
     resumable = digest([numbers, settings, epochs, data_sha256, torch.__version__, source_digest()])
     checkpoints = experiment.checkpoints / experiment.profile / experiment.task / resumable[:16]
