@@ -16,6 +16,7 @@ import torch
 from pcbench import code, instructions
 from pcbench.files import write_json
 
+SIDECAR = ".provenance.json"
 RECORDED = ("torch", "torchvision", "numpy", "scikit-learn", "faker", "pcbench")
 
 
@@ -68,7 +69,7 @@ def result_digest(result):
 def sidecar(result):
     """Return the path of the provenance that belongs to ``result``, a file or a folder."""
     result = Path(result)
-    return result.with_name(result.name.removesuffix(".json") + ".provenance.json")
+    return result.with_name(result.name.removesuffix(".json") + SIDECAR)
 
 
 def write_sidecar(result, parameters, data_sha256, code_sha256=None):

@@ -61,25 +61,25 @@ def _load(experiment):
 
 def exactness(experiment):
     """Table 1 for one task: divergence from backpropagation after one weight update. Returns the result's path."""
-    path, settings = experiment.result("exactness"), experiment.parameters["exactness"]
+    recorded, path, settings = _begun("exactness", experiment)
     task, _, dataset = _load(experiment)
     reproducible()
     jobs = [(experiment, *batch) for batch in exactness_measure.batches(settings)]
     with progress(f"exactness {task.name}", len(jobs) * len(settings["rules"])) as advance:
         compared = workers.in_processes(_compare_rules, jobs, advance, reproducible)
     result = exactness_measure.exactness(task, compared)
-    return _write("exactness", experiment, path, result, dataset.sha256)
+    return _write(path, result, recorded, dataset.sha256)
 
 
 def cost(experiment):
     """Table 2 for one task: time and memory per weight update. Returns the result's path."""
-    path, settings = experiment.result("cost"), experiment.parameters["cost"]
+    recorded, path, settings = _begun("cost", experiment)
     rounds = params.profile(experiment.parameters, experiment.profile)["rounds"]
     task, numbers, dataset = _load(experiment)
     reproducible()
     with progress(f"cost {task.name}", settings["warmup"] + rounds) as advance:
         result = cost_measure.cost(task, numbers, dataset, settings, rounds, advance)
-    return _write("cost", experiment, path, result, dataset.sha256)
+    return _write(path, result, recorded, dataset.sha256)
 
 
 def train(experiment):
@@ -91,16 +91,16 @@ def train(experiment):
     it. Asked for the same again (a forced run), everything is trained anew. Where another process trains the task here,
     this one waits.
     """
-    folder = experiment.result("train")
+    recorded, folder, _ = _begun("train", experiment)
     task, _, dataset = _load(experiment)
     reproducible()
     with alone(experiment.checkpoints / experiment.profile / f"{task.name}.lock", f"training of {task.name!r}"):
-        _train(experiment, folder, dataset.sha256)
+        _train(experiment, recorded, folder, dataset.sha256)
     return folder
 
 
-def _train(experiment, folder, data_sha256):
-    parameters, made_by = _recorded("train", experiment)
+def _train(experiment, recorded, folder, data_sha256):
+    parameters, made_by = recorded
     numbers, settings, epochs, seeds = (parameters[key] for key in ("task", "train", "epochs", "seeds"))
     same = digest([numbers, settings, data_sha256, made_by, torch.__version__, instructions.in_force()])
     checkpoints = experiment.checkpoints / experiment.profile / experiment.task / same[:16]
@@ -125,14 +125,13 @@ def zoo(experiment):
     """Table 4 for one of torchvision's classifiers, which stands in the task's place. Returns the result's path."""
     from pcbench.measure import zoo as zoo_measure  # brings torchvision, which the other stages need not wait for
 
-    path, settings = experiment.result("zoo"), experiment.parameters["zoo"]
+    settings, path = experiment.parameters["zoo"], experiment.result("zoo")
+    recorded = {"zoo": settings}, code.digest("zoo")  # by itself, not by `_begun`: no task's code is in it
     reproducible()
     with progress(f"zoo {experiment.task}", 1) as advance:
         result = zoo_measure.zoo(experiment.task, settings)
         advance()
-    write_json(path, result)
-    write_sidecar(path, {"zoo": settings}, None, code.digest("zoo"))
-    return path
+    return _write(path, result, recorded, None)
 
 
 def graph(task, parameters, datasets):
@@ -150,18 +149,22 @@ def reproducible():
     torch.set_deterministic_debug_mode("error")
 
 
-def _write(stage, experiment, path, result, data_sha256):
-    parameters, made_by = _recorded(stage, experiment)
+def _write(path, result, recorded, data_sha256):
+    parameters, made_by = recorded
     write_json(path, result)
     write_sidecar(path, parameters, data_sha256, made_by)
     return path
 
 
-def _recorded(stage, experiment):
-    """Every parameter that the result of a task's stage depends on, and the digest of the code."""
+def _begun(stage, experiment):
+    """What is known before the work: what the provenance records of it, where its result goes, its section of params.yaml.
+
+    The first is every parameter that the result depends on, and the digest of the code as it is now.
+    """
     parameters = params.of_stage(experiment.parameters, experiment.profile, stage, experiment.task)
     network, dataset = TASKS[experiment.task]
-    return parameters, code.digest(stage, f"pcbench.tasks.{network}", f"pcbench.data.{loader(dataset)}")
+    made_by = code.digest(stage, f"pcbench.tasks.{network}", f"pcbench.data.{loader(dataset)}")
+    return (parameters, made_by), experiment.result(stage), experiment.parameters[stage]
 
 
 def _compare_rules(experiment, dtype, seed):

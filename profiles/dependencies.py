@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pcbench import code  # noqa: E402: with no more than Python has: the environment need not be set up for this
+from pcbench import code  # noqa: E402 (it needs no more than Python has: no environment is set up for this)
 
 # What stands under `deps` for code that depends on the stage's item, and the modules that it stands for.
 BY_ITEM = {

@@ -171,10 +171,7 @@ def _parting(key, first, second):
     if None in prints:
         return np.inf, f"{_named(key)}: {other[0]} (no fingerprints were kept, so the update is unknown)"
     if prints[0]["layout"] != prints[1]["layout"]:
-        return (
-            0,
-            f"{_named(key)}: other tensors ({', '.join(params.differing(prints[0]['layout'], prints[1]['layout']))})",
-        )
+        return 0, f"{_named(key)}: a model with other tensors"
     updates = [each["updates"] for each in prints]
     for update, (a, b) in enumerate(zip(*updates, strict=False), 1):
         if a != b:
@@ -193,8 +190,9 @@ def _place(update, first, second, prints):
     if not noted:
         return "several elements"
     at = str(min(noted))
-    names = [name for name in layout if tensors[0][at].get(name) != tensors[1][at].get(name)]
-    singles = (locate(tensors[0][at][name], tensors[1][at][name], {name: layout[name]}) for name in names)
+    names = [name for name, *_ in layout if tensors[0][at].get(name) != tensors[1][at].get(name)]
+    sizes = {name: [[name, *size]] for name, *size in layout}
+    singles = (locate(tensors[0][at][name], tensors[1][at][name], sizes[name]) for name in names)
     told = [str(single or name) for single, name in zip(singles, names, strict=True)]
     when = "" if int(at) == update else f"; after update {at}"
     return f"several elements{when}, in {len(told)} of {len(layout)} tensors: {'; '.join(told[:4])}{' ...' * (len(told) > 4)}"

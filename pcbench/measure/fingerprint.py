@@ -44,9 +44,9 @@ def fingerprint(tensors):
 
 
 def layout(tensors):
-    """Return what `locate` needs to know of a dict of tensors: ``{name: (elements, words an element)}``."""
+    """Return what `locate` needs to know of a dict of tensors: ``[[name, elements, words an element], ...]``."""
     tensors = {name: _plain(tensor) for name, tensor in tensors.items() if tensor is not None}
-    return {name: (tensor.numel(), max(1, tensor.element_size() // 4)) for name, tensor in tensors.items()}
+    return [[name, tensor.numel(), max(1, tensor.element_size() // 4)] for name, tensor in tensors.items()]
 
 
 class Trace:
@@ -72,7 +72,7 @@ class Trace:
         self.tensors[str(len(self.updates))] = each
 
     def value(self, tensors):
-        """Return the JSON value: ``{"updates": [...], "tensors": {update: {name: ...}}, "layout": {...}}``."""
+        """Return the JSON value: ``{"updates": [...], "tensors": {update: {name: ...}}, "layout": [...]}``."""
         return {"updates": self.updates, "tensors": self.tensors, "layout": layout(tensors)}
 
 
@@ -88,7 +88,7 @@ def locate(first, second, layout):
 
     Args:
         first, second: fingerprints of tensors of the same names, shapes and dtypes.
-        layout: see the function `layout`; the names in the order in which they were given to `fingerprint`.
+        layout: see the function `layout`.
 
     Returns:
         `Element`; None if they are equal, or if more than one word differs.
@@ -97,12 +97,12 @@ def locate(first, second, layout):
     distance = plain - 2**64 if plain >= 2**63 else plain
     if distance == 0 or abs(distance) >= 2**32:
         return None
-    multipliers = _multipliers(sum(elements * words for elements, words in layout.values()))
+    multipliers = _multipliers(sum(elements * words for _, elements, words in layout))
     places = np.flatnonzero(multipliers * np.uint64(plain) == np.uint64(weighted))
     if len(places) != 1:  # two fit by chance: in 2³² words about once
         return None
     place = int(places[0])
-    for name, (elements, words) in layout.items():
+    for name, elements, words in layout:
         if place < elements * words:
             # Of the two words of 64 bits the low one comes first.
             return Element(name, place // words, distance * 2 ** (32 * (place % words)))
