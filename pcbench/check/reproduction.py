@@ -83,8 +83,8 @@ def verdict(lock, profile):
     lines = [f"  {', '.join(names)}: {kind} ({reason})" for (kind, reason), names in alike.items() if kind != IDENTICAL]
     if counts[DIFFERS]:
         lines.append(
-            "  The instruction set was the same, and pinned; other bits come from other library versions, or from a processor "
-            "beyond those tried: please report it. The divergences themselves must be zero everywhere."
+            "  The instruction set is pinned, so this comes from other library versions or another kind of processor: "
+            "please report it. The divergences themselves must be zero everywhere."
         )
     summary = (
         ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "no deterministic stage has run"
@@ -106,7 +106,9 @@ def _other_instructions(stage):
         if not recorded:
             return "instruction set not recorded: its provenance is missing"
         if not instructions.travels(recorded):
-            return f"instruction set {recorded['force']}, {recorded['pinned']}, where {instructions.DEFAULT} is the rule"
+            return (
+                f"instruction set {recorded['force']}, {recorded['pinned']}, where {instructions.DEFAULT} is the rule"
+            )
     return None
 
 

@@ -1,8 +1,8 @@
 """Table 2: time and memory of one weight update, every rule beside backpropagation in one process.
 
 Times on a shared machine drift by more than the rules differ. So every round times every rule once, one after another,
-and what is reported is the median over rounds of each round's ratio to backpropagation. The instruction set is the processor's
-own, not the one that `pcbench.instructions` pins for bits: nobody would time it held back.
+and what is reported is the median over rounds of each round's ratio to backpropagation. The instruction set is the
+processor's own, not the one that `pcbench.instructions` pins for bits.
 """
 
 import os

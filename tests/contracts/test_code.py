@@ -1,7 +1,7 @@
 """What code a result depends on; oracle: small packages written here, git, and what a stage really calls.
 
-Aimed at: a stage that is not run again after a change of its code, and one that is after a change of another's; one checkout's
-code under another one's commit.
+Aimed at: a stage that is not run again after a change of its code, and one that is after a change of another's; one
+checkout's code under another one's commit.
 """
 
 import os
@@ -71,7 +71,13 @@ def test_of_a_thin_module_only_what_the_function_uses_counts(package):
         "def helper():\n    return LIMIT\n"
         "def second():\n    return c\n"
     )
-    files = {"stages.py": stages, "b.py": "", "c.py": "", "d.py": "", "a.py": "from pcbench import stages\nstages.second()"}
+    files = {
+        "stages.py": stages,
+        "b.py": "",
+        "c.py": "",
+        "d.py": "",
+        "a.py": "from pcbench import stages\nstages.second()",
+    }
     assert package(files, "pcbench.stages:first") == ["b.py", "stages.py"]
     assert package({}, "pcbench.a") == ["a.py", "c.py", "stages.py"]
     assert package({}, "pcbench.stages") == ["b.py", "c.py", "d.py", "stages.py"]
