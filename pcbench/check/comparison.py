@@ -3,6 +3,7 @@
 Deterministic results are compared bit by bit; accuracies of runs that part, and timings, by intervals.
 """
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -234,7 +235,8 @@ def _interval(first, second, paired):
     spread = np.subtract(second, first) if paired else [*(first - np.mean(first)), *(second - np.mean(second))]
     if np.ptp(spread) == 0:  # without any scatter SciPy divides by zero
         return difference, difference
-    test = stats.ttest_rel(second, first) if paired else stats.ttest_ind(second, first, equal_var=False)
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # of values that hardly scatter
+        test = stats.ttest_rel(second, first) if paired else stats.ttest_ind(second, first, equal_var=False)
     found = test.confidence_interval(LEVEL)
     return float(found.low), float(found.high)
 
