@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pcbench import instructions
+from pcbench import data, instructions
 from pcbench.files import read_json
 from pcbench.provenance import result_digest, sidecar
 
@@ -40,7 +40,7 @@ def test_these_tests_are_pinned_themselves():
 REPORT = """
 import json, sys
 from pathlib import Path
-from pcbench import instructions
+from pcbench import data, instructions
 before = instructions.pin(*map(Path, sys.argv[1:]))
 print(json.dumps(instructions.in_force()))
 """
@@ -84,7 +84,14 @@ def parameters():
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("datasets")
+    data.fetch("digits", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, digits):
     """Run the deterministic stages somewhere; return the digests and the provenance of their results."""
     made = {}
 
@@ -97,7 +104,8 @@ def results(tmp_path_factory):
             if umask is not None:
                 environment["UMASK"] = umask
             program = "import os; os.umask(int(os.environ.get('UMASK', '022'), 8))\n" + MAIN
-            for arguments in (["fetch", "digits"], *([stage, "digits-cnn", "--profile", "smoke"] for stage in STAGES)):
+            for stage in STAGES:
+                arguments = [stage, "digits-cnn", "--profile", "smoke", "--datasets", str(digits)]
                 done = run(arguments, folder, program, **environment)
                 assert done.returncode == 0, done.stdout + done.stderr
             paths = [folder / "results/smoke/exactness/digits-cnn.json", folder / "results/smoke/train/digits-cnn"]
@@ -142,12 +150,11 @@ def test_a_results_provenance_says_what_was_in_force_and_the_workers_were_held_t
 
 
 @pytest.mark.slow
-def test_timings_are_taken_unpinned_even_below_a_pinned_process(tmp_path):
+def test_timings_are_taken_unpinned_even_below_a_pinned_process(tmp_path, digits):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters()))
-    assert run(["fetch", "digits"], tmp_path).returncode == 0
     held = "from pcbench import instructions; instructions.pin(); import os, subprocess, sys\n"
     held += f"sys.exit(subprocess.run([sys.executable, '-P', '-c', {MAIN!r}, *sys.argv[1:]]).returncode)"
-    done = run(["cost", "digits-cnn", "--profile", "smoke"], tmp_path, held)
+    done = run(["cost", "digits-cnn", "--profile", "smoke", "--datasets", str(digits)], tmp_path, held)
     assert done.returncode == 0, done.stderr
     path = tmp_path / "results/smoke/cost/digits-cnn.json"
     own = run([], tmp_path, "import torch; print(torch.backends.cpu.get_cpu_capability(), end='')").stdout
