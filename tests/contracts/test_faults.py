@@ -254,12 +254,13 @@ def test_a_worker_that_the_system_kills_is_named_and_its_work_done_once_more(pla
 @pytest.mark.slow
 def test_a_worker_that_is_killed_twice_is_reported_and_what_is_finished_is_kept(place):
     process = place.start("train", TASK, "--profile", "smoke")
+    seen = set()
     for _ in range(2):
-        seen = set()
-        until(lambda: workers(process.pid) and not seen & {*workers(process.pid)})
-        seen = {*workers(process.pid)}
-        os.kill(min(seen), signal.SIGKILL)
-        gone(seen)
+        until(lambda: {*workers(process.pid)} - seen)
+        fresh = {*workers(process.pid)} - seen
+        seen |= fresh
+        os.kill(min(fresh), signal.SIGKILL)
+        gone(fresh)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2 and "Traceback" not in err
     assert "error: a worker was killed twice, by SIGKILL; " in err and "free some memory and run again" in err
@@ -352,7 +353,7 @@ def test_two_runs_of_the_pipeline_wait_for_each_other(repository):
     (repository.folder / "seconds").write_text("3")
     first = repository.start("repro")
     until(lambda: (repository.folder / "pid").exists())
-    code, out, err = repository.run("repro")
+    code, _, err = repository.run("repro")
     assert first.wait(timeout=60) == 0 and code == 0
     assert "a run of the pipeline is already going on in another process; waiting for its end" in err
 
