@@ -54,7 +54,8 @@ test-torchtext: $(VENV)/.installed $(OLD)/.installed ## the fast tests on PyTorc
 lint: $(VENV)/.installed ## what the code must look like
 	@ruff check . && ruff format --check .
 
-profiles: dvc.yaml ## write profiles/*/dvc.yaml anew from dvc.yaml
+profiles: ## write into dvc.yaml what code each stage depends on, and profiles/*/dvc.yaml anew from it
+	@$(PYTHON) profiles/dependencies.py
 	@for profile in smoke paper full; do \
 	  mkdir -p profiles/$$profile; \
 	  $(PYTHON) profiles/derive.py $$profile > profiles/$$profile/dvc.yaml; \

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from pcbench import data, params, pipeline, stages
+from pcbench import code, data, instructions, params, pipeline, stages
 from pcbench.check import gate, reproduction
 from pcbench.errors import ResultError
 from pcbench.files import write_text
 from pcbench.measure.verify import ABLATIONS, call_factory, load_factory
 from pcbench.measure.verify import verify as run_verify
 from pcbench.provenance import global_stream
-from pcbench.tasks import TASKS
+from pcbench.tasks import TASKS, get
 from pcbench.terminal import progress, run, say, table
 
 app = typer.Typer(
@@ -30,10 +30,18 @@ ParamsFile = Annotated[Path, typer.Option("--params", help="the file with every 
 Datasets = Annotated[Path, typer.Option(help="the folder that holds the data sets")]
 
 
+@app.callback()
+def start(context: typer.Context):
+    """What holds for every command: no code but the checkout's own, except on a user's own network, wherever it lies."""
+    instructions.asked()
+    if context.invoked_subcommand != "verify":
+        code.check_beside()
+
+
 @app.command()
 def tasks():
     """List what can be trained."""
-    table(("task", "network", "data set"), [[(task.name, task.family, task.data) for task in TASKS.values()]])
+    table(("task", "network", "data set"), [[(task.name, task.family, task.data) for task in map(get, TASKS)]])
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Writing files so that an interruption leaves the old content or the new, never half of either."""
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -105,6 +106,11 @@ def write_text(path, text):
 def write_json(path, value):
     """Write ``value`` to ``path`` atomically: same value, same bytes. NaN is refused: it is not JSON."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def finite_or_none(value):
+    """The value, or None for infinity and NaN, which JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path):

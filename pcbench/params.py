@@ -48,7 +48,7 @@ _FORM = {
             "seeds": _SEEDS,
             "rounds": _integer(1),
             "zoo": _different("names of models", lambda name: isinstance(name, str)),
-            "tasks": {...: {"data": _TEXT, "epochs": _integer(1)}},
+            "tasks": {...: {"network": _TEXT, "data": _TEXT, "loader": _TEXT, "epochs": _integer(1)}},
         }
     },
     "tasks": {...: {"model": _OPTIONS, "batch_size": _integer(1), "optimizer": {"name": _TEXT, ...: _ANY}}},

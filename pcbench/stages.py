@@ -6,14 +6,16 @@ from pathlib import Path
 
 import torch
 
-from pcbench import data, params, workers
+from pcbench import code, data, instructions, params, workers
+from pcbench.data.table import loader
 from pcbench.files import alone, check_writable, read_json, write_json
 from pcbench.graph import Graph
 from pcbench.measure import cost as cost_measure
 from pcbench.measure import exactness as exactness_measure
 from pcbench.measure._setup import first_batch, initial_model
 from pcbench.measure.training import train as train_one_seed
-from pcbench.provenance import digest, sidecar, source_digest, write_sidecar
+from pcbench.provenance import digest, sidecar, write_sidecar
+from pcbench.tasks.table import TASKS
 from pcbench.terminal import progress
 
 CHECKPOINTS = Path(".pcbench/checkpoints")
@@ -39,15 +41,6 @@ class Experiment:
     results: Path = Path("results")
     checkpoints: Path = CHECKPOINTS
 
-    def numbers(self, stage):
-        """Every parameter that the result of ``stage`` depends on, see `pcbench.params.of_stage`."""
-        return params.of_stage(self.parameters, self.profile, stage, self.task)
-
-    def load(self):
-        """The task, its numbers, and its data set."""
-        task, numbers = params.task(self.parameters, self.task)
-        return task, numbers, data.load(task.data, self.datasets)
-
     def result(self, stage):
         """Where the result of ``stage`` goes; that it can is made sure of here, before the work.
 
@@ -60,73 +53,85 @@ class Experiment:
         return path
 
 
+def _load(experiment):
+    """The task, its numbers, and its data set."""
+    task, numbers = params.task(experiment.parameters, experiment.task)
+    return task, numbers, data.load(task.data, experiment.datasets)
+
+
 def exactness(experiment):
     """Table 1 for one task: divergence from backpropagation after one weight update. Returns the result's path."""
-    path, settings = experiment.result("exactness"), experiment.parameters["exactness"]
-    task, _, dataset = experiment.load()
+    recorded, path, settings = _begun("exactness", experiment)
+    task, _, dataset = _load(experiment)
     reproducible()
     jobs = [(experiment, *batch) for batch in exactness_measure.batches(settings)]
     with progress(f"exactness {task.name}", len(jobs) * len(settings["rules"])) as advance:
         compared = workers.in_processes(_compare_rules, jobs, advance, reproducible)
     result = exactness_measure.exactness(task, compared)
-    return _write(path, result, experiment.numbers("exactness"), dataset.sha256)
+    return _write(path, result, recorded, dataset.sha256)
 
 
 def cost(experiment):
     """Table 2 for one task: time and memory per weight update. Returns the result's path."""
-    path, settings = experiment.result("cost"), experiment.parameters["cost"]
+    recorded, path, settings = _begun("cost", experiment)
     rounds = params.profile(experiment.parameters, experiment.profile)["rounds"]
-    task, numbers, dataset = experiment.load()
+    task, numbers, dataset = _load(experiment)
     reproducible()
     with progress(f"cost {task.name}", settings["warmup"] + rounds) as advance:
         result = cost_measure.cost(task, numbers, dataset, settings, rounds, advance)
-    return _write(path, result, experiment.numbers("cost"), dataset.sha256)
+    return _write(path, result, recorded, dataset.sha256)
 
 
 def train(experiment):
     """Table 3 for one task: every seed trained, in as many processes as there are cores. Returns the result's folder.
 
-    Finished epochs are kept under ``.pcbench/checkpoints`` until the whole stage is done; an interrupted stage goes on
-    there, if neither the parameters, nor the data, nor PyTorch, nor this package have changed. If one of them has, what
-    was kept is deleted: nothing could go on from it. Where another process trains the task here, this one waits.
+    Finished epochs are kept under ``.pcbench/checkpoints``, also when all is done: an interrupted stage goes on there, and
+    one that is asked for another seed or another epoch makes no more than that, if no other parameter, nor the data, the
+    code, PyTorch or the instruction set have changed. If one of them has, what was kept is deleted: nothing could go on from
+    it. Asked for the same again (a forced run), everything is trained anew. Where another process trains the task here,
+    this one waits.
     """
-    parameters, folder = experiment.numbers("train"), experiment.result("train")
-    task, _, dataset = experiment.load()
+    recorded, folder, _ = _begun("train", experiment)
+    task, _, dataset = _load(experiment)
     reproducible()
     with alone(experiment.checkpoints / experiment.profile / f"{task.name}.lock", f"training of {task.name!r}"):
-        _train(experiment, parameters, folder, dataset.sha256)
+        _train(experiment, recorded, folder, dataset.sha256)
     return folder
 
 
-def _train(experiment, parameters, folder, data_sha256):
+def _train(experiment, recorded, folder, data_sha256):
+    parameters, made_by = recorded
     numbers, settings, epochs, seeds = (parameters[key] for key in ("task", "train", "epochs", "seeds"))
-    resumable = digest([numbers, settings, epochs, data_sha256, torch.__version__, source_digest()])
-    checkpoints = experiment.checkpoints / experiment.profile / experiment.task / resumable[:16]
+    same = digest([numbers, settings, data_sha256, made_by, torch.__version__, instructions.in_force()])
+    checkpoints = experiment.checkpoints / experiment.profile / experiment.task / same[:16]
     for other in checkpoints.parent.glob("*"):
         if other != checkpoints:
             shutil.rmtree(other)
+    finished, asked = checkpoints / "finished.json", {"epochs": epochs, "seeds": seeds}
+    if finished.exists() and read_json(finished) == asked:
+        shutil.rmtree(checkpoints)
+    finished.unlink(missing_ok=True)
     with progress(f"train {experiment.task} ({len(seeds)} seeds)", epochs * len(seeds)) as advance:
-        jobs = [(experiment, seed, epochs, checkpoints) for seed in seeds]
-        finished = workers.in_processes(_train_seed, jobs, advance, reproducible)
+        jobs = [(experiment, seed, epochs, checkpoints / f"seed-{seed}.pt") for seed in seeds]
+        results = workers.in_processes(_train_seed, jobs, advance, reproducible)
     shutil.rmtree(folder, ignore_errors=True)
-    for seed, path in zip(seeds, finished, strict=True):
-        write_json(folder / f"seed-{seed}.json", read_json(path))
-    write_sidecar(folder, parameters, data_sha256)
-    # Kept any longer, they would answer a forced rerun without training anything.
-    shutil.rmtree(checkpoints)
+    for seed, result in zip(seeds, results, strict=True):
+        write_json(folder / f"seed-{seed}.json", result)
+    write_sidecar(folder, parameters, data_sha256, made_by)
+    write_json(finished, asked)
 
 
 def zoo(experiment):
     """Table 4 for one of torchvision's classifiers, which stands in the task's place. Returns the result's path."""
     from pcbench.measure import zoo as zoo_measure  # brings torchvision, which the other stages need not wait for
 
-    parameters = experiment.numbers("zoo")
-    path = experiment.result("zoo")
+    settings, path = experiment.parameters["zoo"], experiment.result("zoo")
+    recorded = {"zoo": settings}, code.digest("zoo")  # by itself, not by `_begun`: no task's code is in it
     reproducible()
     with progress(f"zoo {experiment.task}", 1) as advance:
-        result = zoo_measure.zoo(experiment.task, parameters["zoo"])
+        result = zoo_measure.zoo(experiment.task, settings)
         advance()
-    return _write(path, result, parameters, data_sha256=None)
+    return _write(path, result, recorded, None)
 
 
 def graph(task, parameters, datasets):
@@ -144,27 +149,32 @@ def reproducible():
     torch.set_deterministic_debug_mode("error")
 
 
-def _write(path, result, parameters, data_sha256):
+def _write(path, result, recorded, data_sha256):
+    parameters, made_by = recorded
     write_json(path, result)
-    write_sidecar(path, parameters, data_sha256)
+    write_sidecar(path, parameters, data_sha256, made_by)
     return path
+
+
+def _begun(stage, experiment):
+    """What is known before the work: what the provenance records of it, where its result goes, its section of params.yaml.
+
+    The first is every parameter that the result depends on, and the digest of the code as it is now.
+    """
+    parameters = params.of_stage(experiment.parameters, experiment.profile, stage, experiment.task)
+    network, dataset = TASKS[experiment.task]
+    made_by = code.digest(stage, f"pcbench.tasks.{network}", f"pcbench.data.{loader(dataset)}")
+    return (parameters, made_by), experiment.result(stage), experiment.parameters[stage]
 
 
 def _compare_rules(experiment, dtype, seed):
     """In a worker: see `pcbench.measure.exactness.compare_rules`."""
     settings = experiment.parameters["exactness"]
-    return exactness_measure.compare_rules(*experiment.load(), settings, dtype, seed, workers.advance)
+    return exactness_measure.compare_rules(*_load(experiment), settings, dtype, seed, workers.advance)
 
 
-def _train_seed(experiment, seed, epochs, checkpoints):
-    """In a worker: train one seed, or find it finished; return the path of its result."""
-    path = checkpoints / f"seed-{seed}.json"
-    if path.exists():
-        for _ in range(epochs):
-            workers.advance()
-        return path
-    task, numbers, dataset = experiment.load()
+def _train_seed(experiment, seed, epochs, checkpoint):
+    """In a worker: train one seed as far as its checkpoint does not hold it already; return its result."""
+    task, numbers, dataset = _load(experiment)
     settings = experiment.parameters["train"]
-    state = checkpoints / f"seed-{seed}.pt"
-    write_json(path, train_one_seed(task, numbers, dataset, settings, seed, epochs, state, workers.advance))
-    return path
+    return train_one_seed(task, numbers, dataset, settings, seed, epochs, checkpoint, workers.advance)

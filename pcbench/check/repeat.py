@@ -7,7 +7,7 @@ from pcbench import stages
 from pcbench.check.comparison import Comparison, compare_sources, environment
 from pcbench.errors import InvalidParameters, ResultError
 from pcbench.report.results import STAGES, read_source
-from pcbench.tasks import TASKS
+from pcbench.tasks import TASKS, get
 
 _AGAIN = "again"
 
@@ -53,7 +53,7 @@ def _experiment(stage, name, recorded, seeds, datasets, folder):
         "seeds": seeds or recorded.get("seeds", [0]),
         "rounds": recorded.get("rounds", 1),
         "zoo": [name],
-        "tasks": {name: {"data": TASKS[name].data, **trained}} if name in TASKS else {},
+        "tasks": {name: {"data": get(name).data, **trained}} if name in TASKS else {},
     }
     parameters = {"profiles": {_AGAIN: profile}, "tasks": {name: recorded.get("task")}, stage: recorded[stage]}
     return stages.Experiment(name, _AGAIN, parameters, datasets, folder / "results", folder / "checkpoints")

@@ -1,14 +1,17 @@
 """The reproduction's verdict: are the deterministic results the committed ones, bit for bit?
 
-DVC writes the hash of every stage's outputs into dvc.lock. For the deterministic stages a rerun that leaves those hashes
-as they are committed *is* the reproduction.
+DVC writes the hash of every stage's outputs into dvc.lock. For the deterministic stages a rerun that leaves the results'
+hashes as they are committed *is* the reproduction. Their provenance is an output too, and another one on every machine: it
+says whether other bits are news, or come with another instruction set.
 """
 
 import subprocess
 from pathlib import Path
 
+from pcbench import instructions
 from pcbench.errors import ResultError
-from pcbench.files import parse_yaml, read_yaml
+from pcbench.files import parse_yaml, read_json, read_yaml
+from pcbench.provenance import SIDECAR, sidecar
 
 DETERMINISTIC = ("exactness@", "train@", "zoo@")
 IDENTICAL, DIFFERS, NOT_COMPARABLE = "identical", "differs", "not comparable"
@@ -31,7 +34,7 @@ def compare(committed, current):
         changed = _changed(before.get("deps"), stage.get("deps")) + _changed_parameters(before, stage)
         if changed:
             verdicts[name] = NOT_COMPARABLE, f"changed since: {', '.join(changed)}"
-        elif _changed(before.get("outs"), stage.get("outs")):
+        elif _changed(_results(before), _results(stage)):
             verdicts[name] = DIFFERS, "same code, data and parameters, other bits"
         else:
             verdicts[name] = IDENTICAL, "same bits"
@@ -71,6 +74,8 @@ def verdict(lock, profile):
         # A fresh clone's lock is the committed one: it says nothing of results that were never made here.
         if not all(Path(out["path"]).exists() for out in locks[0]["stages"].get(name, {}).get("outs", ())):
             verdicts[name] = NOT_COMPARABLE, "not run here: its result is missing"
+        elif verdicts[name][0] == DIFFERS and (other := _other_instructions(locks[1]["stages"][name])):
+            verdicts[name] = NOT_COMPARABLE, other
     counts = {kind: sum(v == kind for v, _ in verdicts.values()) for kind in (IDENTICAL, DIFFERS, NOT_COMPARABLE)}
     alike = {}  # a change of shared code has the same consequence for every stage: that is said once
     for name, found in verdicts.items():
@@ -78,13 +83,33 @@ def verdict(lock, profile):
     lines = [f"  {', '.join(names)}: {kind} ({reason})" for (kind, reason), names in alike.items() if kind != IDENTICAL]
     if counts[DIFFERS]:
         lines.append(
-            "  Bits depend on the processor and on library versions (see the provenance beside each result); "
-            "the divergences themselves must be zero everywhere."
+            "  The instruction set is pinned, so this comes from other library versions or another kind of processor: "
+            "please report it. The divergences themselves must be zero everywhere."
         )
     summary = (
         ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "no deterministic stage has run"
     )
     return [f"reproduction: deterministic stages against the committed dvc.lock: {summary}", *lines]
+
+
+def _results(stage):
+    """The outputs that say what was found; None for a stage without any."""
+    outs = [out for out in stage.get("outs", ()) if not out["path"].endswith(SIDECAR)]
+    return outs or None
+
+
+def _other_instructions(stage):
+    """Why a result's bits cannot be those of other machines, or None: from the provenance beside it."""
+    for out in _results(stage) or ():
+        path = sidecar(out["path"])
+        recorded = read_json(path).get("instruction_set") if path.exists() else None
+        if not recorded:
+            return "instruction set not recorded: its provenance is missing"
+        if not instructions.travels(recorded):
+            return (
+                f"instruction set {recorded['force']}, {recorded['pinned']}, where {instructions.DEFAULT} is the rule"
+            )
+    return None
 
 
 def _changed(before, after):

@@ -4,8 +4,9 @@ from dataclasses import asdict
 
 import torch
 
+from pcbench.files import finite_or_none
 from pcbench.graph import Graph
-from pcbench.measure._setup import finite_or_none, first_batch, initial_model, make_rule
+from pcbench.measure._setup import first_batch, initial_model, make_rule
 from pcbench.measure.divergence import compare, weight_update
 from pcbench.measure.fingerprint import trace
 from pcbench.provenance import global_stream

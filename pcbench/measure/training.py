@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from pcbench.errors import NonFiniteLoss, ResultError
-from pcbench.files import atomic
-from pcbench.measure._setup import epoch_batches, finite_or_none, initial_model, make_optimizer, make_rule
+from pcbench.files import atomic, finite_or_none
+from pcbench.measure._setup import epoch_batches, initial_model, make_optimizer, make_rule
 from pcbench.measure.divergence import compare
 from pcbench.measure.fingerprint import Trace
 from pcbench.provenance import global_stream, weights_digest
@@ -69,7 +69,8 @@ def train(task, numbers, data, settings, seed, epochs, checkpoint, advance=lambd
         settings: the section ``train`` of params.yaml; its rules include ``bp``, the reference.
         seed: initial weights, order of batches, dropout masks and noise are streams of it.
         epochs: how many epochs.
-        checkpoint: the file that holds what is finished; made after every epoch, read at the start.
+        checkpoint: the file that holds what is finished; made after every epoch, read at the start. Where it holds more
+            epochs than are asked for, all is trained anew.
         advance: called after every epoch, and once for each epoch that the checkpoint already held.
 
     Returns:
@@ -78,12 +79,10 @@ def train(task, numbers, data, settings, seed, epochs, checkpoint, advance=lambd
     Raises:
         NonFiniteLoss: a rule's loss became NaN or infinite; names the rule, the seed, the epoch and the update.
     """
-    initial = initial_model(task, numbers, data, seed)
-    learners = {}
-    for name, entry in settings["rules"].items():
-        model = copy.deepcopy(initial)
-        learners[name] = _Learner(make_rule(entry, model, seed), make_optimizer(numbers["optimizer"], model))
+    learners = _learners(task, numbers, data, settings, seed)
     done = _restore(checkpoint, learners)
+    if done > epochs:  # there is no way back
+        learners, done = _learners(task, numbers, data, settings, seed), 0
     for _ in range(done):
         advance()
     for epoch in range(done, epochs):
@@ -104,6 +103,15 @@ def train(task, numbers, data, settings, seed, epochs, checkpoint, advance=lambd
             for name, learner in learners.items()
         ],
     }
+
+
+def _learners(task, numbers, data, settings, seed):
+    initial = initial_model(task, numbers, data, seed)
+    learners = {}
+    for name, entry in settings["rules"].items():
+        model = copy.deepcopy(initial)
+        learners[name] = _Learner(make_rule(entry, model, seed), make_optimizer(numbers["optimizer"], model))
+    return learners
 
 
 def _train_epoch(task, numbers, data, seed, epoch, learners):

@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from pcbench.errors import InvalidParameters
-from pcbench.measure._setup import finite_or_none
+from pcbench.files import finite_or_none
 from pcbench.measure.divergence import compare, weight_update
 from pcbench.measure.fingerprint import trace
 from pcbench.provenance import global_stream, stream

@@ -193,7 +193,8 @@ def _cost(tasks, metrics):
         "Gradient and optimizer step. All rules are timed in turn in one process; the ratio is the median over "
         f"{_range(rounds)} rounds of the round's ratio to BP, with its interquartile range in brackets. "
         f"Threads: {_range(threads)}. Peak memory counts the tensors allocated during the update. L is the number of "
-        "levels of the network. Timings: they scatter, and differ from machine to machine."
+        "levels of the network. Timings: they scatter, and differ from machine to machine; the processor's own "
+        "instruction set is used, where all other tables hold to one."
     )
     title = "Time and memory per weight update"
     return Table("cost", title, caption, ("quantity", "task", *labels.values()), groups, tuple(records))

@@ -4,7 +4,9 @@ Aimed at: "identical" said of other bits, of nothing at all, or of a stage whose
 """
 
 import copy
+import json
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -22,6 +24,8 @@ def stage(out="aa", dep="bb", parameter=3):
     }
 
 
+PROVENANCE = Path("results/train/digits-mlp.provenance.json")
+RECORDED = {"asked": "avx2", "pinned": "avx2", "force": "AVX2"}
 PROFILE = {"tasks": ["digits-mlp"], "zoo": ["resnet18"]}
 NAMES = ("exactness@digits-mlp", "train@digits-mlp", "zoo@resnet18")
 LOCK = {"schema": "2.0", "stages": {**{name: stage() for name in NAMES}, "cost@digits-mlp": stage(), "report": stage()}}
@@ -78,9 +82,10 @@ def git(folder, *arguments):
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """With the lock committed, and the result there that it speaks of."""
+    """With the lock committed, and the result there that it speaks of, with its provenance."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results" / "train" / "digits-mlp").mkdir(parents=True)
+    PROVENANCE.write_text(json.dumps({"instruction_set": RECORDED}))
     git(tmp_path, "init", "-q")
     path = tmp_path / "dvc.lock"
     path.write_text(yaml.safe_dump(LOCK))
@@ -171,3 +176,33 @@ def test_without_a_committed_lock_it_is_not_comparable(tmp_path, with_git, monke
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump(LOCK))
     (line,) = verdict(tmp_path / "dvc.lock", PROFILE)
     assert "not comparable" in line and "identical" not in line
+
+
+@pytest.mark.parametrize(
+    ("recorded", "kind"),
+    [
+        (RECORDED, DIFFERS),
+        ({**RECORDED, "pinned": "native", "force": "AVX512"}, NOT_COMPARABLE),
+        ({"asked": "baseline", "pinned": "baseline", "force": "DEFAULT"}, NOT_COMPARABLE),
+        (None, NOT_COMPARABLE),
+    ],
+)
+def test_other_bits_are_news_only_under_the_instruction_set_that_all_hold_to(repository, recorded, kind):
+    repository.write_text(yaml.safe_dump(changed(NAMES[1], out="other")))
+    PROVENANCE.unlink()
+    if recorded:
+        PROVENANCE.write_text(json.dumps({"instruction_set": recorded}))
+    head, line, *_ = verdict(repository, PROFILE)
+    assert f"2 identical, 1 {kind}" in head
+    assert ("instruction set" in line) == (kind == NOT_COMPARABLE)
+    if recorded:
+        assert kind == DIFFERS or recorded["force"] in line
+
+
+def test_the_same_bits_are_identical_whatever_the_provenance_says(repository):
+    lock = copy.deepcopy(LOCK)
+    for name, provenance in ((NAMES[0], "here"), (NAMES[1], "there")):
+        lock["stages"][name]["outs"].append({"path": "results/train/digits-mlp.provenance.json", "md5": provenance})
+    repository.write_text(yaml.safe_dump(lock))
+    (line,) = verdict(repository, PROFILE)
+    assert "3 identical" in line
