@@ -38,7 +38,8 @@ class Place:
         whole = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         whole["train"]["rules"] = {rule: whole["train"]["rules"][rule] for rule in ("bp", "zil")}
         whole["tasks"][TASK]["model"] = {"hidden": 8}
-        whole["profiles"]["smoke"] |= {"seeds": [0, 1], "rounds": 1, "tasks": {TASK: {"data": "digits", "epochs": 2}}}
+        whole["profiles"]["smoke"] |= {"seeds": [0, 1], "rounds": 1}
+        whole["profiles"]["smoke"]["tasks"] = {TASK: whole["profiles"]["smoke"]["tasks"][TASK] | {"epochs": 2}}
         self.parameters = whole
         self.write()
         (folder / "datasets").symlink_to(digits)
@@ -254,13 +255,11 @@ def test_a_worker_that_the_system_kills_is_named_and_its_work_done_once_more(pla
 @pytest.mark.slow
 def test_a_worker_that_is_killed_twice_is_reported_and_what_is_finished_is_kept(place):
     process = place.start("train", TASK, "--profile", "smoke")
-    seen = set()
     for _ in range(2):
-        until(lambda: {*workers(process.pid)} - seen)
-        fresh = {*workers(process.pid)} - seen
-        seen |= fresh
-        os.kill(min(fresh), signal.SIGKILL)
-        gone(fresh)
+        until(lambda: workers(process.pid))
+        seen = workers(process.pid)
+        os.kill(min(seen), signal.SIGKILL)
+        gone(seen)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2 and "Traceback" not in err
     assert "error: a worker was killed twice, by SIGKILL; " in err and "free some memory and run again" in err
