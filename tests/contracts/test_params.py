@@ -77,7 +77,7 @@ REFUSED = [
     ("cost/rules", {}, "cost.rules has no key 'bp'"),
     ("train/rules", {}, "train.rules has no key 'bp'"),
     ("exactness/dtypes", [], "exactness.dtypes is []"),
-    ("tasks/digits-mlp", ..., "profiles.smoke.tasks names 'digits-mlp', which `tasks` does not have"),
+    ("tasks/digits-mlp", ..., "tasks names 'digits-mlp', which `tasks` does not have"),
     ("experiments", {}, "unknown key 'experiments'"),
     ("profiles/smoke/epochs", 3, "profiles.smoke has an unknown key 'epochs'; its keys are seeds, rounds, zoo, tasks"),
     (
@@ -99,7 +99,11 @@ REFUSED = [
     ("profiles/smoke/tasks/digits-mlp/epochs", 2.0, "tasks.digits-mlp.epochs is 2.0"),
     ("profiles/smoke/tasks/digits-mlp/epochs", "2", "tasks.digits-mlp.epochs is '2'"),
     ("profiles/smoke/tasks/digits-mlp/epochs", True, "tasks.digits-mlp.epochs is True"),
-    ("profiles/smoke/tasks/digits-mlp/epoch", 2, "has an unknown key 'epoch'; its keys are data, epochs"),
+    (
+        "profiles/smoke/tasks/digits-mlp/epoch",
+        2,
+        "has an unknown key 'epoch'; its keys are network, data, loader, epochs",
+    ),
     ("tasks/digits-mlp/batch_size", 0, "tasks.digits-mlp.batch_size is 0"),
     ("tasks/digits-mlp/batch_size", ..., "tasks.digits-mlp has no key 'batch_size'"),
     ("tasks/digits-mlp/batchsize", 5, "tasks.digits-mlp has an unknown key 'batchsize'"),
