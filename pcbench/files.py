@@ -55,14 +55,12 @@ def check_writable(path):
     """
     path = Path(path)
     file = bool(path.suffix)
-    if path.is_dir() if file else path.is_file():
-        raise PCBenchError(
-            f"cannot write to {str(path)!r} (a {'file' if file else 'folder'} belongs there); move it away"
-        )
-    home = next(
-        folder for folder in (path, *path.absolute().parents) if folder.exists() and (not file or folder != path)
-    )
     try:
+        if path.is_dir() if file else path.is_file():
+            kind = "file" if file else "folder"
+            raise PCBenchError(f"cannot write to {str(path)!r} (a {kind} belongs there); move it away")
+        above = path.absolute().parents
+        home = next(folder for folder in (above if file else (path, *above)) if folder.exists())
         with tempfile.TemporaryFile(dir=home):
             pass
     except OSError as error:

@@ -191,7 +191,7 @@ def test_broken_parameters_are_named(refused, workplace, command, text, parts):
     ("where", "value", "parts"),
     [
         (("profiles", "smoke", "tasks", "digits-mlp", "epochs"), -1, ["digits-mlp.epochs is -1", "integer >= 1"]),
-        (("profiles", "smoke", "tasks", "digits-mlp", "epoch"), 1, ["unknown key 'epoch'", "data, epochs"]),
+        (("profiles", "smoke", "tasks", "digits-mlp", "epoch"), 1, ["unknown key 'epoch'", "loader, epochs"]),
         (("tasks", "digits-mlp", "optimizer", "name"), "lion", ["unknown optimizer 'lion'", "adam, sgd"]),
         (("tasks", "digits-mlp", "optimizer", "speed"), 3, ["optimizer 'adam'", "speed"]),
         (("tasks", "digits-mlp", "optimizer", "lr"), "1e-3", ["optimizer 'adam'", "1e-3"]),

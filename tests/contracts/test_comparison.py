@@ -36,7 +36,7 @@ def parameters(seeds=(0, 1)):
     found = params.load(ROOT / "params.yaml")
     found["train"]["rules"] = {rule: found["train"]["rules"][rule] for rule in ("bp", "zil")}
     found["tasks"][TASK] |= {"batch_size": 32, "model": {"hidden": 6}}
-    tasks = {TASK: {"data": "digits", "epochs": 2}}
+    tasks = {TASK: found["profiles"]["smoke"]["tasks"][TASK] | {"epochs": 2}}
     found["profiles"]["smoke"] = {"seeds": list(seeds), "rounds": 4, "zoo": [], "tasks": tasks}
     return found
 
