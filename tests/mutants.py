@@ -373,7 +373,7 @@ MUTANTS = (
     Mutant(
         "reproduction: other bits count as identical",
         "check/reproduction.py",
-        'elif _changed(_results(before), _results(stage)):',
+        "elif _changed(_results(before), _results(stage)):",
         "elif False:",
         ("tests/contracts/test_reproduction.py",),
     ),
