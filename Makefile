@@ -25,7 +25,7 @@ help: ## list the targets
 repro: known-profile $(VENV)/.installed ## fetch, train, measure, report, check: PROFILE=default (minutes), smoke, paper (hours), full (days)
 	@echo "==> dvc repro, profile $(PROFILE): what is up to date is not run again"
 	@test -e .git || dvc config --local core.no_scm true
-	@dvc repro $(PIPELINE)
+	@pcbench repro --profile $(PROFILE)
 	@echo "==> pcbench check: the report's figures against what is expected of them"
 	@pcbench check --profile $(PROFILE)
 
@@ -61,7 +61,8 @@ test-wild: $(WILD)/.installed ## Z-IL against BP on models of timm, transformers
 lint: $(VENV)/.installed ## what the code must look like
 	@ruff check . && ruff format --check .
 
-profiles: dvc.yaml ## write profiles/*/dvc.yaml anew from dvc.yaml
+profiles: ## write into dvc.yaml what code each stage depends on, and profiles/*/dvc.yaml anew from it
+	@$(PYTHON) profiles/dependencies.py
 	@for profile in smoke paper full; do \
 	  mkdir -p profiles/$$profile; \
 	  $(PYTHON) profiles/derive.py $$profile > profiles/$$profile/dvc.yaml; \

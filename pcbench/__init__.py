@@ -1,20 +1,38 @@
 """PCBench: is predictive coding really backprop, bit for bit, and what does it cost?"""
 
-from pcbench.errors import PCBenchError, UnsupportedModule
-from pcbench.graph import Graph
-from pcbench.measure.divergence import Divergence, divergence
-from pcbench.rules import ZIL, Backprop, Captured, Dynamics, InferenceLearning, Schedule
+import importlib
 
-__all__ = [
-    "ZIL",
-    "Backprop",
-    "Captured",
-    "Divergence",
-    "Dynamics",
-    "Graph",
-    "InferenceLearning",
-    "PCBenchError",
-    "Schedule",
-    "UnsupportedModule",
-    "divergence",
-]
+# Imported when first asked for: the command line must come before torch, see `pcbench.instructions`.
+_HOMES = {
+    "ZIL": "rules",
+    "Backprop": "rules",
+    "Captured": "rules",
+    "Certificate": "measure.proof",
+    "Divergence": "measure.divergence",
+    "Dynamics": "rules",
+    "Graph": "graph",
+    "InferenceLearning": "rules",
+    "NotRepeatable": "errors",
+    "PCBenchError": "errors",
+    "Schedule": "rules",
+    "UnsupportedModule": "errors",
+    "divergence": "measure.divergence",
+    "prove": "measure.proof",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        found = getattr(importlib.import_module(f"pcbench.{_HOMES[name]}"), name)
+    elif name in ("errors", "nn", "rules"):
+        found = importlib.import_module(f"pcbench.{name}")
+    else:
+        raise AttributeError(f"module 'pcbench' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

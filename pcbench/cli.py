@@ -5,17 +5,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
 
-from pcbench import data, params, stages
-from pcbench.errors import PCBenchError
-from pcbench.files import read_json, write_text
+from pcbench import code, data, instructions, params, pipeline, stages
+from pcbench.check import gate, reproduction
+from pcbench.errors import ResultError
+from pcbench.files import write_text
 from pcbench.measure.verify import ABLATIONS, call_factory, load_factory
 from pcbench.measure.verify import verify as run_verify
 from pcbench.provenance import global_stream
-from pcbench.report import gate, reproduction
-from pcbench.tasks import TASKS
+from pcbench.tasks import TASKS, get
+from pcbench.terminal import progress, run, say, table
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,7 +23,6 @@ app = typer.Typer(
     help="Is predictive coding really backprop, bit for bit, and what does it cost? "
     "Run `make repro` for everything; the commands below are its stages, one by one.",
 )
-console = Console()
 
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="a task's name, see `pcbench tasks`")]
 Profile = Annotated[str, typer.Option(help="the profile in params.yaml: seeds, epochs, rounds")]
@@ -32,13 +30,18 @@ ParamsFile = Annotated[Path, typer.Option("--params", help="the file with every 
 Datasets = Annotated[Path, typer.Option(help="the folder that holds the data sets")]
 
 
+@app.callback()
+def start(context: typer.Context):
+    """What holds for every command: no code but the checkout's own, except on a user's own network, wherever it lies."""
+    instructions.asked()
+    if context.invoked_subcommand != "verify":
+        code.check_beside()
+
+
 @app.command()
 def tasks():
     """List what can be trained."""
-    table = Table("task", "network", "data set")
-    for task in TASKS.values():
-        table.add_row(task.name, task.family, task.data)
-    console.print(table)
+    table(("task", "network", "data set"), [[(task.name, task.family, task.data) for task in map(get, TASKS)]])
 
 
 @app.command()
@@ -50,7 +53,7 @@ def fetch(
     folder = data.fetch(name, datasets)
     loaded = data.load(name, datasets)
     sizes = f"{len(loaded.train.targets)} training and {len(loaded.test.targets)} test examples"
-    console.print(f"{name}: {sizes} in {folder}, SHA-256 {loaded.sha256[:16]}… verified")
+    say(f"{name}: {sizes} in {folder}, SHA-256 {loaded.sha256[:16]}… verified")
 
 
 def _experiment(task, profile, params_file, datasets):
@@ -68,7 +71,7 @@ def exactness(
     datasets: Datasets = Path("datasets"),
 ):
     """Compare one weight update of every rule with backpropagation's (Table 1)."""
-    console.print(f"wrote {stages.exactness(_experiment(task, profile, params_file, datasets))}")
+    say(f"wrote {stages.exactness(_experiment(task, profile, params_file, datasets))}")
 
 
 @app.command()
@@ -79,7 +82,7 @@ def cost(
     datasets: Datasets = Path("datasets"),
 ):
     """Time every rule's weight update beside backpropagation's (Table 2)."""
-    console.print(f"wrote {stages.cost(_experiment(task, profile, params_file, datasets))}")
+    say(f"wrote {stages.cost(_experiment(task, profile, params_file, datasets))}")
 
 
 @app.command()
@@ -91,10 +94,10 @@ def train(
 ):
     """Train every rule from the same weights on the same batches (Table 3). Interrupted, it resumes when run again."""
     try:
-        console.print(f"wrote {stages.train(_experiment(task, profile, params_file, datasets))}")
-    except KeyboardInterrupt:
-        console.print("interrupted; finished epochs are kept: run the same command again to go on")
-        raise typer.Exit(130) from None
+        say(f"wrote {stages.train(_experiment(task, profile, params_file, datasets))}")
+    except (KeyboardInterrupt, SystemExit):
+        say("interrupted; finished epochs are kept: run the same command again to go on")
+        raise
 
 
 @app.command()
@@ -106,7 +109,7 @@ def zoo(
     """Compare one weight update of Z-IL with backpropagation's on one of torchvision's classifiers (Table 4)."""
     parameters = params.load(params_file)
     params.profile(parameters, profile)
-    console.print(f"wrote {stages.zoo(model, profile, parameters)}")
+    say(f"wrote {stages.zoo(stages.Experiment(model, profile, parameters, Path('datasets')))}")
 
 
 @app.command()
@@ -123,20 +126,24 @@ def graph(
     found = stages.graph(task, params.load(params_file), datasets)
     found = found.levelled() if levelled else found
     if output is None:
-        console.print(str(found), soft_wrap=True, highlight=False, markup=False)
+        say(str(found))
     else:
         write_text(output, drawing.draw(found, task))
-        console.print(f"wrote {output}")
+        say(f"wrote {output}")
 
 
 @app.command(name="report")
-def report_command(profile: Profile = "default"):
+def report_command(profile: Profile = "default", params_file: ParamsFile = Path("params.yaml")):
     """Turn results into tables, figures and one page, reports/index.html."""
     from pcbench.report.build import build  # brings matplotlib and scipy, which the other commands need not wait for
+    from pcbench.report.results import stale
 
-    out = _report_folder(profile)
-    build(Path("results") / profile, out, profile)
-    console.print(f"wrote {out / 'index.html'}")
+    parameters = params.load(params_file)
+    results, out = Path("results") / profile, _report_folder(profile)
+    build(results, out, profile, parameters)
+    for path in stale(results, parameters, profile):
+        say(f"left out: {path} (params.yaml does not list it)")
+    say(f"wrote {out / 'index.html'}")
 
 
 def _report_folder(profile):
@@ -156,23 +163,91 @@ def check(
     """
     parameters = params.load(params_file)
     promised = params.profile(parameters, profile)
-    metrics = read_json(_report_folder(profile) / "metrics.json")
-    findings = gate.check(metrics, gate.load_expectations(expectations, parameters["tasks"]), promised)
-    table = Table("verdict", Column("what", overflow="fold"), "measured", "expected")
-    for finding in findings:
-        if finding.verdict == gate.FAIL:
-            table.add_row(finding.verdict, finding.what, str(finding.measured), finding.expected)
-    if table.rows:
-        console.print(table)
+    held = gate.load_expectations(expectations, parameters["tasks"])
+    findings = gate.check(
+        gate.load_metrics(_report_folder(profile) / "metrics.json", parameters, profile), held, promised
+    )
+    short = [finding for finding in findings if finding.verdict == gate.FAIL]
+    if short:
+        table(
+            ("verdict", "what", "measured", "expected"),
+            [[(finding.verdict, finding.what, finding.measured, finding.expected) for finding in short]],
+        )
     counts = {
         verdict: sum(f.verdict == verdict for f in findings) for verdict in (gate.PASS, gate.FAIL, gate.NOT_COMPARABLE)
     }
-    console.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-    pipeline = Path("." if profile == "default" else f"profiles/{profile}") / "dvc.lock"
-    for line in reproduction.verdict(pipeline):
-        console.print(line, soft_wrap=True)
+    say(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    for line in reproduction.verdict(pipeline.folder(profile) / "dvc.lock", promised):
+        say(line)
     if counts[gate.FAIL]:
         raise typer.Exit(1)
+    if not counts[gate.PASS]:
+        raise ResultError(f"no figure of profile {profile!r} was held to anything: that is no pass; see {expectations}")
+
+
+@app.command()
+def repro(profile: Profile = "default"):
+    """Bring every result and the report up to date: what `make repro` runs, one run at a time."""
+    pipeline.run(profile, params.load())
+
+
+@app.command()
+def compare(
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="a folder such as results/default, an archive, a git revision")
+    ],
+    second: Annotated[str, typer.Argument(metavar="B", help="the other run")],
+    profile: Annotated[str, typer.Option(help="of a git revision: which profile's results")] = "default",
+):
+    """Compare two runs: environments first, then whether, and at which update, parameter and bit, their results part.
+
+    Exits with 0 if all are identical or (timings, accuracies) compatible, with 1 if one differs, with 2 if one cannot be
+    compared.
+    """
+    from pcbench.check import runs  # with comparison's SciPy: the other commands need not wait for them
+    from pcbench.check.comparison import compare_runs
+
+    home = pipeline.folder(profile)
+    with runs.opened(first, profile, home) as a, runs.opened(second, profile, home) as b:
+        _told(compare_runs(a, b), first, second)
+
+
+@app.command()
+def reproduce(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="such as results/default/train/digits-mlp")],
+    datasets: Datasets = Path("datasets"),
+):
+    """Make one result again from its provenance, and say whether it is the same: exit codes as `pcbench compare`."""
+    from pcbench.check.repeat import repeat
+
+    _told(repeat(result, datasets), str(result), "again")
+
+
+@app.command()
+def pack(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="the archive, a zip file")],
+    profile: Profile = "default",
+):
+    """Write results, provenance, parameters and locks into one archive, which `pcbench compare` reads anywhere."""
+    from pcbench.check import runs
+
+    runs.pack(out, profile, pipeline.folder(profile))
+    say(f"wrote {out}")
+
+
+def _told(comparison, first, second):
+    """Print a comparison, and exit with its code."""
+    if comparison.environment:
+        table(("environment", first, second), [[(name, *pair) for name, pair in comparison.environment.items()]])
+    else:
+        say("the same environment, as far as it is recorded")
+    for finding in comparison.findings:
+        say(f"{finding.result}: {finding.verdict}")
+        for reason in finding.reasons:
+            say(f"  {reason}")
+    verdicts = [finding.verdict for finding in comparison.findings]
+    say(", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)))
+    raise typer.Exit(comparison.code)
 
 
 @app.command()
@@ -197,24 +272,18 @@ def verify(
     options = {key: value for key, value in (("steps", steps), ("gamma", gamma)) if value is not None}
     sys.path.insert(0, "")  # as `python -m` does: the user's own module lies where the command is called
     model, inputs, targets, loss_fn = call_factory(load_factory(factory))
-    with stages.progress(f"verify {factory}", 1 + len(ABLATIONS) * ablations) as advance, global_stream(0, "dropout"):
+    with progress(f"verify {factory}", 1 + len(ABLATIONS) * ablations) as advance, global_stream(0, "dropout"):
         found = run_verify(model, inputs, targets, loss_fn, rule, ablations, advance, **options)
-    table = Table("parameter", "shape", "L2", "max ULP", "bitwise")
+    parameters = []
     for name, divergence in found.parameters.items():
         shape = "×".join(map(str, found.shapes[name])) or "scalar"
-        if divergence is None:
-            table.add_row(name, shape, "no gradient", "", "")
-        else:
-            table.add_row(name, shape, *_cells(divergence))
-    table.add_section()
-    table.add_row("all parameters", "", *_cells(found.total))
-    table.add_row("all buffers", "", *_cells(found.buffers))
-    table.add_section()
-    for name, divergence in found.ablations.items():
-        table.add_row(f"Z-IL, but {name}", "", *_cells(divergence))
-    console.print(table)
+        cells = ("no gradient", "", "") if divergence is None else _cells(divergence)
+        parameters.append((name, shape, *cells))
+    totals = [("all parameters", "", *_cells(found.total)), ("all buffers", "", *_cells(found.buffers))]
+    broken = [(f"Z-IL, but {name}", "", *_cells(divergence)) for name, divergence in found.ablations.items()]
+    table(("parameter", "shape", "L2", "max ULP", "bitwise"), [parameters, totals, broken])
     same = found.total.bitwise_equal and found.buffers.bitwise_equal
-    console.print(f"{rule} {'is' if same else 'is NOT'} bit-identical to backpropagation on {type(model).__name__}")
+    say(f"{rule} {'is' if same else 'is NOT'} bit-identical to backpropagation on {type(model).__name__}")
     raise typer.Exit(0 if same else 1)
 
 
@@ -224,9 +293,5 @@ def _cells(divergence):
 
 
 def main():
-    """Run the command line: errors that the user can mend are one message and exit code 2, never a traceback."""
-    try:
-        app()
-    except PCBenchError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
-        sys.exit(2)
+    """Run the command line; see `pcbench.terminal.run` for its exit codes."""
+    run(app)

@@ -41,4 +41,4 @@ def told(error):
     # The user's own line, rather than the library's that it called or ours that called it.
     frames = [f for f in frames if not f.filename.startswith(ours)] or frames
     place = f", {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
+    return " ".join(f"{type(error).__name__}: {error}{place}".split())

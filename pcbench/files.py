@@ -1,12 +1,17 @@
 """Writing files so that an interruption leaves the old content or the new, never half of either."""
 
 import json
+import math
 import os
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from pcbench.errors import PCBenchError, ResultError
+import yaml
+from filelock import FileLock, Timeout
+
+from pcbench.errors import InvalidParameters, PCBenchError, ResultError
 
 
 @contextmanager
@@ -14,16 +19,14 @@ def atomic(path):
     """Yield a temporary path beside ``path``; when the block succeeds it replaces ``path``, when it fails it vanishes.
 
     Raises:
-        PCBenchError: the folder cannot be created or written to.
+        PCBenchError: the folder cannot be created or written to, or the disk is full.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise PCBenchError(
-            f"cannot write to {str(path.parent)!r} ({error.strerror}); make it a writable folder or choose another one"
-        ) from error
+        raise _unwritable(path.parent, error) from error
     os.close(handle)
     temporary = Path(temporary)
     try:
@@ -35,8 +38,61 @@ def atomic(path):
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise PCBenchError(
+            f"cannot write {str(path)!r} ({error.strerror}); nothing of it is left: make room, or make it writable, "
+            "and run again"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path):
+    """Raise now what writing the file or folder ``path`` would raise hours later; nothing is left behind.
+
+    Raises:
+        PCBenchError: its folder, or the first one above it that exists, cannot be written to; or it is of the other kind.
+    """
+    path = Path(path)
+    file = bool(path.suffix)
+    try:
+        if path.is_dir() if file else path.is_file():
+            kind = "file" if file else "folder"
+            raise PCBenchError(f"cannot write to {str(path)!r} (a {kind} belongs there); move it away")
+        above = path.absolute().parents
+        home = next(folder for folder in (above if file else (path, *above)) if folder.exists())
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise _unwritable(path.parent if file else path, error) from error
+
+
+def _unwritable(folder, error):
+    return PCBenchError(
+        f"cannot write to {str(folder)!r} ({error.strerror}); make it a writable folder or choose another one"
+    )
+
+
+@contextmanager
+def alone(path, what):
+    """Run the block while no other process runs one with the same lock file ``path``; wait for it, and say so.
+
+    Raises:
+        PCBenchError: the lock's folder cannot be written to.
+    """
+    path = Path(path)
+    check_writable(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"{what} is already going on in another process; waiting for its end", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_text(path, text):
@@ -50,6 +106,11 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def finite_or_none(value):
+    """The value, or None for infinity and NaN, which JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def read_json(path):
     """Return the JSON value stored at ``path``.
 
@@ -60,5 +121,49 @@ def read_json(path):
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ResultError(f"{str(path)!r} does not exist; run the stage that makes it (`dvc repro`)") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ResultError(f"{str(path)!r} cannot be read ({error}); delete it and run `dvc repro`") from error
+
+
+class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
+    """PyYAML's, but a key that stands twice is an error: the second would silently win."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if name.__hash__ and name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} stands twice", key.start_mark)
+            seen |= {name} if name.__hash__ else set()
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path, error=InvalidParameters, remedy="mend it"):
+    """Return the YAML value stored at ``path``.
+
+    Raises:
+        error: the file is missing, no UTF-8, no YAML, has a key twice, or was left half merged by git; one line that ends
+            with ``remedy``.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as failure:
+        raise error(f"cannot read {str(path)!r} ({failure.strerror}); {remedy}") from failure
+    except UnicodeDecodeError as failure:
+        raise error(f"{str(path)!r} is not UTF-8 (byte {failure.start}); {remedy}") from failure
+    return parse_yaml(text, path, error, remedy)
+
+
+def parse_yaml(text, path, error=InvalidParameters, remedy="mend it"):
+    """Return the value of YAML ``text`` that came from ``path``; see `read_yaml`."""
+    merged = next((i for i, line in enumerate(text.splitlines(), 1) if line.startswith(_CONFLICT)), None)
+    if merged:
+        raise error(f"{str(path)!r} is half merged (line {merged} is git's mark of a conflict); {remedy}")
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as failure:
+        told = " ".join(str(failure).split())
+        raise error(f"{str(path)!r} is not valid YAML: {told}; {remedy}") from failure
+
+
+_CONFLICT = ("<<<<<<< ", ">>>>>>> ", "||||||| ")

@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-
-import yaml
 
 from pcbench.errors import InvalidParameters
+from pcbench.files import read_yaml
 from pcbench.rules import NAMES
 from pcbench.tasks import get
 
@@ -39,7 +37,9 @@ _TEXT = _Kind("text", lambda value: isinstance(value, str) and value)
 _SEEDS = _different("integers >= 0, at least one", lambda seed: type(seed) is int and seed >= 0, least=1)
 _DTYPES = _different("names, float32 or float64", lambda dtype: dtype in ("float32", "float64"), least=1)
 
-# The form of params.yaml. Under `...` stands the form of the keys that are not named; without it there are no others.
+# The form of params.yaml. Under `...` stands the form of the keys that are not named; without it there are no others. Where
+# only such keys are known, there must be one at least: a table of nothing would be no answer.
+_OPTIONS = {...: _ANY}
 _RULE = {"label": _TEXT, "rule": _one_of(*NAMES), ...: _ANY}
 _RULES = {"bp": {"label": _TEXT, "rule": _one_of("bp")}, ...: _RULE}  # the reference is always there
 _FORM = {
@@ -48,10 +48,10 @@ _FORM = {
             "seeds": _SEEDS,
             "rounds": _integer(1),
             "zoo": _different("names of models", lambda name: isinstance(name, str)),
-            "tasks": {...: {"data": _TEXT, "epochs": _integer(1)}},
+            "tasks": {...: {"network": _TEXT, "data": _TEXT, "loader": _TEXT, "epochs": _integer(1)}},
         }
     },
-    "tasks": {...: {"model": {...: _ANY}, "batch_size": _integer(1), "optimizer": {"name": _TEXT, ...: _ANY}}},
+    "tasks": {...: {"model": _OPTIONS, "batch_size": _integer(1), "optimizer": {"name": _TEXT, ...: _ANY}}},
     "exactness": {"dtypes": _DTYPES, "seeds": _SEEDS, "rules": {...: _RULE}},
     "cost": {"warmup": _integer(0), "rules": _RULES},
     "train": {"rules": _RULES},
@@ -67,15 +67,13 @@ def load(path="params.yaml"):
             sense; names the file and the key. What only a model, a rule or an optimizer knows, its own options, is
             checked where that is made.
     """
-    try:
-        parameters = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidParameters(
-            f"cannot read {str(path)!r} ({error.strerror}); run pcbench in the repository's root folder"
-        ) from error
-    except yaml.YAMLError as error:
-        raise InvalidParameters(f"{str(path)!r} is not valid YAML: {error}") from error
+    parameters = read_yaml(path, remedy="mend it, and run pcbench in the repository's root folder")
     _check(parameters, _FORM, str(path), "")
+    for name, entry in parameters["profiles"].items():
+        for missing in entry["tasks"].keys() - parameters["tasks"].keys():
+            raise InvalidParameters(
+                f"{str(path)!r}: profiles.{name}.tasks names {missing!r}, which `tasks` does not have"
+            )
     return parameters
 
 
@@ -88,6 +86,8 @@ def _check(value, form, path, where):
         return
     if not isinstance(value, dict):
         raise InvalidParameters(f"{at} is {value!r}; it must have keys with values: {_keys(form)}")
+    if not value and set(form) == {...} and form is not _OPTIONS:
+        raise InvalidParameters(f"{at} is empty; it must hold one at least")
     for key in form:
         if key is not ... and key not in value:
             raise InvalidParameters(f"{at} has no key {key!r}; its keys are {_keys(form)}")
@@ -133,6 +133,47 @@ def epochs(profile, task):
     if task not in profile["tasks"]:
         raise InvalidParameters(f"this profile trains no task {task!r}; it trains {', '.join(profile['tasks'])}")
     return profile["tasks"][task]["epochs"]
+
+
+def of_stage(parameters, profile_name, stage, name):
+    """Return every parameter that a result depends on, as its provenance records them.
+
+    Args:
+        parameters: see `load`.
+        profile_name: the profile's name.
+        stage: ``exactness``, ``cost``, ``train`` or ``zoo``.
+        name: the task's name; in the zoo, the model's.
+
+    Raises:
+        InvalidParameters: there is no such profile or task, or the profile does not train it.
+    """
+    entry = profile(parameters, profile_name)
+    if stage == "zoo":
+        return {"zoo": parameters["zoo"]}
+    _, numbers = task(parameters, name)
+    found = {"task": numbers, stage: parameters[stage]}
+    if stage == "cost":
+        found["rounds"] = entry["rounds"]
+    if stage == "train":
+        found |= {"epochs": epochs(entry, name), "seeds": entry["seeds"]}
+    return found
+
+
+def of_profile(parameters, name):
+    """Return every parameter that a profile's report depends on: what is only of other profiles is left out."""
+    entry = profile(parameters, name)
+    stages = {stage: parameters[stage] for stage in ("exactness", "cost", "train", "zoo")}
+    return {"profile": entry, "tasks": {task: parameters["tasks"][task] for task in entry["tasks"]}, **stages}
+
+
+def differing(first, second, at=""):
+    """Return the dotted keys at which two JSON values differ, without what is equal below them."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        keys = [*first, *(key for key in second if key not in first)]
+        return [
+            found for key in keys for found in differing(first.get(key), second.get(key), f"{at}.{key}".lstrip("."))
+        ]
+    return [] if first == second else [at]
 
 
 def rule_options(entry):

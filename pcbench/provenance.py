@@ -7,15 +7,16 @@ from one of them changes nothing in the others, and matched models share exactly
 import hashlib
 import json
 import platform
-import subprocess
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
 import torch
 
+from pcbench import code, instructions
 from pcbench.files import write_json
 
+SIDECAR = ".provenance.json"
 RECORDED = ("torch", "torchvision", "numpy", "scikit-learn", "faker", "pcbench")
 
 
@@ -56,15 +57,6 @@ def weights_digest(model):
     return sha.hexdigest()
 
 
-def source_digest():
-    """Return the SHA-256 over pcbench's own Python files: what code a checkpoint was made by."""
-    package = Path(__file__).parent
-    sha = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        sha.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
-    return sha.hexdigest()
-
-
 def result_digest(result):
     """Return the SHA-256 of a result: of a file's bytes, or of the names and bytes of a folder's files."""
     result = Path(result)
@@ -77,47 +69,40 @@ def result_digest(result):
 def sidecar(result):
     """Return the path of the provenance that belongs to ``result``, a file or a folder."""
     result = Path(result)
-    return result.with_name(result.name.removesuffix(".json") + ".provenance.json")
+    return result.with_name(result.name.removesuffix(".json") + SIDECAR)
 
 
-def write_sidecar(result, parameters, data_sha256):
+def write_sidecar(result, parameters, data_sha256, code_sha256=None):
     """Write ``<result>.provenance.json`` beside a result (a file, or a folder of them).
 
-    It is a file of its own because a deterministic result's bytes must not depend on when and where it was made.
+    It is a file of its own, and an output of its own in the pipeline, because a deterministic result's bytes must not
+    depend on when and where it was made.
 
     Args:
         result: the path of the result.
         parameters: the JSON value of every parameter that the result depends on.
         data_sha256: the digest of the data set that it was computed from; None if there was none.
+        code_sha256: the digest of the code that it was computed by, see `pcbench.code.digest`.
     """
-    commit = _git("rev-parse", "HEAD")
-    changed = _git("status", "--porcelain", "--untracked-files=no")
+    commit, changed = code.version()
     record = {
         "schema": 1,
         # A result that DVC has exchanged since is then known not to be the one described here.
         "result_sha256": result_digest(result),
         "git_commit": commit,
-        "dirty": None if changed is None else bool(changed),
+        "dirty": changed,
+        "code_sha256": code_sha256,
         "parameters": parameters,
         "parameters_sha256": digest(parameters),
         "data_sha256": data_sha256,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in RECORDED}},
         "platform": platform.platform(),
         "cpu": _cpu(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "instruction_set": instructions.in_force(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
     }
     write_json(sidecar(result), record)
-
-
-def _git(*arguments):
-    """What git prints, or None where there is no git, or no repository with a commit."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
 
 
 def _version(package):

@@ -1,25 +1,22 @@
 """The stages of the pipeline: parameters and data in, one result out, its provenance beside it."""
 
-import multiprocessing
-import os
 import shutil
-import signal
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pcbench import data, params
-from pcbench.files import read_json, write_json
+from pcbench import code, data, instructions, params, workers
+from pcbench.data.table import loader
+from pcbench.files import alone, check_writable, read_json, write_json
 from pcbench.graph import Graph
 from pcbench.measure import cost as cost_measure
 from pcbench.measure import exactness as exactness_measure
 from pcbench.measure._setup import first_batch, initial_model
 from pcbench.measure.training import train as train_one_seed
-from pcbench.provenance import digest, source_digest, write_sidecar
+from pcbench.provenance import digest, sidecar, write_sidecar
+from pcbench.tasks.table import TASKS
+from pcbench.terminal import progress
 
 CHECKPOINTS = Path(".pcbench/checkpoints")
 
@@ -33,91 +30,108 @@ class Experiment:
         profile: the profile's name.
         parameters: params.yaml, see `pcbench.params.load`.
         datasets: the folder that holds the data sets.
+        results: the folder under which results go.
+        checkpoints: the folder under which training keeps its finished epochs.
     """
 
     task: str
     profile: str
     parameters: dict
     datasets: Path
-
-    def load(self):
-        """The task, its numbers, and its data set."""
-        task, numbers = params.task(self.parameters, self.task)
-        return task, numbers, data.load(task.data, self.datasets)
+    results: Path = Path("results")
+    checkpoints: Path = CHECKPOINTS
 
     def result(self, stage):
-        """Where the result of ``stage`` goes."""
-        suffix = "" if stage == "train" else ".json"
-        return Path("results") / self.profile / stage / (self.task + suffix)
+        """Where the result of ``stage`` goes; that it can is made sure of here, before the work.
+
+        Raises:
+            PCBenchError: nothing can be written there.
+        """
+        path = self.results / self.profile / stage / (self.task + ("" if stage == "train" else ".json"))
+        check_writable(path)
+        check_writable(sidecar(path))
+        return path
+
+
+def _load(experiment):
+    """The task, its numbers, and its data set."""
+    task, numbers = params.task(experiment.parameters, experiment.task)
+    return task, numbers, data.load(task.data, experiment.datasets)
 
 
 def exactness(experiment):
     """Table 1 for one task: divergence from backpropagation after one weight update. Returns the result's path."""
-    settings = experiment.parameters["exactness"]
-    task, numbers, dataset = experiment.load()
+    recorded, path, settings = _begun("exactness", experiment)
+    task, _, dataset = _load(experiment)
     reproducible()
     jobs = [(experiment, *batch) for batch in exactness_measure.batches(settings)]
     with progress(f"exactness {task.name}", len(jobs) * len(settings["rules"])) as advance:
-        compared = _in_processes(_compare_rules, jobs, advance)
+        compared = workers.in_processes(_compare_rules, jobs, advance, reproducible)
     result = exactness_measure.exactness(task, compared)
-    return _write(experiment, "exactness", result, {"task": numbers, "exactness": settings}, dataset)
+    return _write(path, result, recorded, dataset.sha256)
 
 
 def cost(experiment):
     """Table 2 for one task: time and memory per weight update. Returns the result's path."""
-    settings = experiment.parameters["cost"]
+    recorded, path, settings = _begun("cost", experiment)
     rounds = params.profile(experiment.parameters, experiment.profile)["rounds"]
-    task, numbers, dataset = experiment.load()
+    task, numbers, dataset = _load(experiment)
     reproducible()
     with progress(f"cost {task.name}", settings["warmup"] + rounds) as advance:
         result = cost_measure.cost(task, numbers, dataset, settings, rounds, advance)
-    return _write(experiment, "cost", result, {"task": numbers, "cost": settings, "rounds": rounds}, dataset)
+    return _write(path, result, recorded, dataset.sha256)
 
 
 def train(experiment):
     """Table 3 for one task: every seed trained, in as many processes as there are cores. Returns the result's folder.
 
-    Finished epochs are kept under ``.pcbench/checkpoints`` until the whole stage is done; an interrupted stage goes on
-    there, if neither the parameters, nor the data, nor PyTorch, nor this package have changed. If one of them has, what
-    was kept is deleted: nothing could go on from it.
+    Finished epochs are kept under ``.pcbench/checkpoints``, also when all is done: an interrupted stage goes on there, and
+    one that is asked for another seed or another epoch makes no more than that, if no other parameter, nor the data, the
+    code, PyTorch or the instruction set have changed. If one of them has, what was kept is deleted: nothing could go on from
+    it. Asked for the same again (a forced run), everything is trained anew. Where another process trains the task here,
+    this one waits.
     """
-    settings = experiment.parameters["train"]
-    profile = params.profile(experiment.parameters, experiment.profile)
-    seeds = profile["seeds"]
-    epochs = params.epochs(profile, experiment.task)
-    task, numbers, dataset = experiment.load()
+    recorded, folder, _ = _begun("train", experiment)
+    task, _, dataset = _load(experiment)
     reproducible()
-    parameters = {"task": numbers, "train": settings, "epochs": epochs, "seeds": seeds}
-    resumable = digest([numbers, settings, epochs, dataset.sha256, torch.__version__, source_digest()])
-    checkpoints = CHECKPOINTS / experiment.profile / task.name / resumable[:16]
-    for other in checkpoints.parent.glob("*"):
-        if other != checkpoints:
-            shutil.rmtree(other)
-    with progress(f"train {task.name} ({len(seeds)} seeds)", epochs * len(seeds)) as advance:
-        finished = _in_processes(_train_seed, [(experiment, seed, epochs, checkpoints) for seed in seeds], advance)
-    folder = experiment.result("train")
-    shutil.rmtree(folder, ignore_errors=True)
-    for seed, path in zip(seeds, finished, strict=True):
-        write_json(folder / f"seed-{seed}.json", read_json(path))
-    write_sidecar(folder, parameters, dataset.sha256)
-    # Kept any longer, they would answer a forced rerun without training anything.
-    shutil.rmtree(checkpoints)
+    with alone(experiment.checkpoints / experiment.profile / f"{task.name}.lock", f"training of {task.name!r}"):
+        _train(experiment, recorded, folder, dataset.sha256)
     return folder
 
 
-def zoo(model, profile, parameters):
-    """Table 4 for one of torchvision's classifiers: one weight update of Z-IL. Returns the result's path."""
+def _train(experiment, recorded, folder, data_sha256):
+    parameters, made_by = recorded
+    numbers, settings, epochs, seeds = (parameters[key] for key in ("task", "train", "epochs", "seeds"))
+    same = digest([numbers, settings, data_sha256, made_by, torch.__version__, instructions.in_force()])
+    checkpoints = experiment.checkpoints / experiment.profile / experiment.task / same[:16]
+    for other in checkpoints.parent.glob("*"):
+        if other != checkpoints:
+            shutil.rmtree(other)
+    finished, asked = checkpoints / "finished.json", {"epochs": epochs, "seeds": seeds}
+    if finished.exists() and read_json(finished) == asked:
+        shutil.rmtree(checkpoints)
+    finished.unlink(missing_ok=True)
+    with progress(f"train {experiment.task} ({len(seeds)} seeds)", epochs * len(seeds)) as advance:
+        jobs = [(experiment, seed, epochs, checkpoints / f"seed-{seed}.pt") for seed in seeds]
+        results = workers.in_processes(_train_seed, jobs, advance, reproducible)
+    shutil.rmtree(folder, ignore_errors=True)
+    for seed, result in zip(seeds, results, strict=True):
+        write_json(folder / f"seed-{seed}.json", result)
+    write_sidecar(folder, parameters, data_sha256, made_by)
+    write_json(finished, asked)
+
+
+def zoo(experiment):
+    """Table 4 for one of torchvision's classifiers, which stands in the task's place. Returns the result's path."""
     from pcbench.measure import zoo as zoo_measure  # brings torchvision, which the other stages need not wait for
 
-    settings = parameters["zoo"]
+    settings, path = experiment.parameters["zoo"], experiment.result("zoo")
+    recorded = {"zoo": settings}, code.digest("zoo")  # by itself, not by `_begun`: no task's code is in it
     reproducible()
-    with progress(f"zoo {model}", 1) as advance:
-        result = zoo_measure.zoo(model, settings)
+    with progress(f"zoo {experiment.task}", 1) as advance:
+        result = zoo_measure.zoo(experiment.task, settings)
         advance()
-    path = Path("results") / profile / "zoo" / f"{model}.json"
-    write_json(path, result)
-    write_sidecar(path, {"zoo": settings}, data_sha256=None)
-    return path
+    return _write(path, result, recorded, None)
 
 
 def graph(task, parameters, datasets):
@@ -135,78 +149,32 @@ def reproducible():
     torch.set_deterministic_debug_mode("error")
 
 
-def _write(experiment, stage, result, parameters, dataset):
-    path = experiment.result(stage)
+def _write(path, result, recorded, data_sha256):
+    parameters, made_by = recorded
     write_json(path, result)
-    write_sidecar(path, parameters, dataset.sha256)
+    write_sidecar(path, parameters, data_sha256, made_by)
     return path
+
+
+def _begun(stage, experiment):
+    """What is known before the work: what the provenance records of it, where its result goes, its section of params.yaml.
+
+    The first is every parameter that the result depends on, and the digest of the code as it is now.
+    """
+    parameters = params.of_stage(experiment.parameters, experiment.profile, stage, experiment.task)
+    network, dataset = TASKS[experiment.task]
+    made_by = code.digest(stage, f"pcbench.tasks.{network}", f"pcbench.data.{loader(dataset)}")
+    return (parameters, made_by), experiment.result(stage), experiment.parameters[stage]
 
 
 def _compare_rules(experiment, dtype, seed):
     """In a worker: see `pcbench.measure.exactness.compare_rules`."""
     settings = experiment.parameters["exactness"]
-    return exactness_measure.compare_rules(*experiment.load(), settings, dtype, seed, _advance)
+    return exactness_measure.compare_rules(*_load(experiment), settings, dtype, seed, workers.advance)
 
 
-def _train_seed(experiment, seed, epochs, checkpoints):
-    """In a worker: train one seed, or find it finished; return the path of its result."""
-    path = checkpoints / f"seed-{seed}.json"
-    if path.exists():
-        for _ in range(epochs):
-            _advance()
-        return path
-    task, numbers, dataset = experiment.load()
+def _train_seed(experiment, seed, epochs, checkpoint):
+    """In a worker: train one seed as far as its checkpoint does not hold it already; return its result."""
+    task, numbers, dataset = _load(experiment)
     settings = experiment.parameters["train"]
-    state = checkpoints / f"seed-{seed}.pt"
-    write_json(path, train_one_seed(task, numbers, dataset, settings, seed, epochs, state, _advance))
-    return path
-
-
-_worker = {}
-
-
-def _start_worker(queue, parent):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and ends its workers
-    reproducible()
-    _worker.update(queue=queue, parent=parent)
-
-
-def _advance():
-    if os.getppid() != _worker["parent"]:
-        os._exit(1)  # the parent was killed: leave the field to the run that resumes
-    _worker["queue"].put(None)
-
-
-def _in_processes(work, jobs, advance):
-    """Call ``work`` with each job's arguments, in as many processes as there are cores; return the results in order.
-
-    One failure, or Ctrl-C, ends all workers.
-    """
-    context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    workers = min(len(jobs), os.cpu_count() or 1)
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (queue, os.getpid()))
-    try:
-        futures = [pool.submit(work, *job) for job in jobs]
-        pending = set(futures)
-        while pending:
-            done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-            for future in done:
-                future.result()
-            while not queue.empty():
-                queue.get()
-                advance()
-        return [future.result() for future in futures]
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.terminate()
-
-
-@contextmanager
-def progress(description, total):
-    """Show a progress bar; yield the function that advances it by one."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda: bar.advance(task)
+    return train_one_seed(task, numbers, dataset, settings, seed, epochs, checkpoint, workers.advance)

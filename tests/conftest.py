@@ -1,9 +1,13 @@
 """One way to run: two threads at most, Hypothesis without chance, every network of `problems` by its name."""
 
-import pytest
-import torch
-from hypothesis import settings
-from problems import PROBLEMS
+from pcbench import instructions
+
+instructions.pin()  # before torch is imported: as every stage
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+from problems import PROBLEMS  # noqa: E402
 
 torch.set_num_threads(1)  # the networks are tiny, and pytest-xdist already uses every core
 

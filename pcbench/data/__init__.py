@@ -6,22 +6,10 @@ from pathlib import Path
 
 from pcbench.data import _store
 from pcbench.data._types import Dataset, Split
-from pcbench.errors import DataError, InvalidParameters
+from pcbench.data.table import loader, names
+from pcbench.errors import DataError
 
 __all__ = ["Dataset", "Split", "fetch", "load", "names"]
-
-# The module of each family is imported when one of its data sets is asked for: torchvision alone takes a second and a
-# half, and most stages of the pipeline need none of it.
-_FAMILIES = {
-    "embedded": ("digits", "surnames"),
-    "images": ("mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "svhn"),
-    "text": ("ag-news", "imdb", "sst2"),
-}
-
-
-def names():
-    """The names of all data sets."""
-    return tuple(name for family in _FAMILIES.values() for name in family)
 
 
 def fetch(name, root="datasets"):
@@ -53,7 +41,6 @@ def load(name, root="datasets"):
 
 
 def _spec(name):
-    for family, members in _FAMILIES.items():
-        if name in members:
-            return importlib.import_module(f"pcbench.data.{family}").SPECS[name]
-    raise InvalidParameters(f"unknown data set {name!r}; the data sets are {', '.join(names())}")
+    # When one of its data sets is asked for: torchvision alone takes a second and a half to import, most stages need none of
+    # it, and a stage depends on its own loader's code and on no other's.
+    return importlib.import_module(f"{__name__}.{loader(name)}").SPECS[name]

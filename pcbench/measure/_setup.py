@@ -3,8 +3,6 @@
 Two runs are *matched*: the same initial weights, the same batches in the same order, the same random masks.
 """
 
-import math
-
 import torch
 
 from pcbench.data.text_pipeline import batches
@@ -70,8 +68,3 @@ def make_optimizer(settings, model):
         return makers[settings["name"]](model.parameters(), **options)
     except (TypeError, ValueError) as error:
         raise InvalidParameters(f"optimizer {settings['name']!r} with {options}: {error}") from error
-
-
-def finite_or_none(value):
-    """The value, or None for infinity and NaN, which JSON does not have."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

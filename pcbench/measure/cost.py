@@ -1,7 +1,8 @@
 """Table 2: time and memory of one weight update, every rule beside backpropagation in one process.
 
 Times on a shared machine drift by more than the rules differ. So every round times every rule once, one after another,
-and what is reported is the median over rounds of each round's ratio to backpropagation.
+and what is reported is the median over rounds of each round's ratio to backpropagation. The instruction set is the
+processor's own, not the one that `pcbench.instructions` pins for bits.
 """
 
 import os
@@ -51,7 +52,8 @@ def cost(task, numbers, data, settings, rounds, advance=lambda: None):
         }
         results.append({"rule": name, "label": entry["label"], "metrics": metrics})
     head = {"schema": 1, "stage": "cost", "task": task.name, "family": task.family}
-    return {**head, "threads": torch.get_num_threads(), "results": results}
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {**head, "threads": torch.get_num_threads(), "instruction_set": capability, "results": results}
 
 
 def weight_update(task, numbers, data, entry):

@@ -4,9 +4,11 @@ from dataclasses import asdict
 
 import torch
 
+from pcbench.files import finite_or_none
 from pcbench.graph import Graph
-from pcbench.measure._setup import finite_or_none, first_batch, initial_model, make_rule
+from pcbench.measure._setup import first_batch, initial_model, make_rule
 from pcbench.measure.divergence import compare, weight_update
+from pcbench.measure.fingerprint import trace
 from pcbench.provenance import global_stream
 from pcbench.rules import Backprop
 
@@ -45,7 +47,8 @@ def compare_rules(task, numbers, data, settings, dtype, seed, advance=lambda: No
     for name, entry in settings["rules"].items():
         actual = update(lambda copied, entry=entry: make_rule(entry, copied, seed))
         metrics = {key: finite_or_none(value) for key, value in asdict(compare(actual, reference)).items()}
-        results.append({"rule": name, "label": entry["label"], "dtype": dtype, "seed": seed, "metrics": metrics})
+        record = {"rule": name, "label": entry["label"], "dtype": dtype, "seed": seed, "metrics": metrics}
+        results.append({**record, "fingerprints": trace(actual)})
         advance()
     return {"identities": _identities(model, inputs), "results": results}
 

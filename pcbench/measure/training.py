@@ -5,6 +5,7 @@ parameters, the data and the seed: an interrupted run goes on at its last finish
 """
 
 import copy
+import io
 import json
 import math
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ from pathlib import Path
 import torch
 
 from pcbench.errors import NonFiniteLoss, ResultError
-from pcbench.files import atomic
-from pcbench.measure._setup import epoch_batches, finite_or_none, initial_model, make_optimizer, make_rule
+from pcbench.files import atomic, finite_or_none
+from pcbench.measure._setup import epoch_batches, initial_model, make_optimizer, make_rule
 from pcbench.measure.divergence import compare
+from pcbench.measure.fingerprint import Trace
 from pcbench.provenance import global_stream, weights_digest
 from pcbench.rules import Rule
 
@@ -25,12 +27,13 @@ FOLLOWED = ("l2", "relative_l2", "max_ulp")
 
 @dataclass
 class _Learner:
-    """One model under training; ``epochs`` and ``divergence`` grow, and are kept in checkpoints with the weights."""
+    """One model under training; ``epochs``, ``divergence`` and ``trace`` grow, and checkpoints keep them with the weights."""
 
     rule: Rule
     optimizer: torch.optim.Optimizer
     epochs: list = field(default_factory=list)
     divergence: dict = field(default_factory=lambda: {key: [] for key in FOLLOWED})
+    trace: Trace = field(default_factory=Trace)
 
     @property
     def model(self):
@@ -46,7 +49,7 @@ class _Learner:
             "noise": self.noise and self.noise.get_state(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "record": json.dumps([self.epochs, self.divergence]),
+            "record": json.dumps([self.epochs, self.divergence, self.trace.updates, self.trace.tensors]),
         }
 
     def restore(self, state):
@@ -54,7 +57,8 @@ class _Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.noise:
             self.noise.set_state(state["noise"])
-        self.epochs, self.divergence = json.loads(state["record"])
+        self.epochs, self.divergence, *trace = json.loads(state["record"])
+        self.trace = Trace(*trace)
 
 
 def train(task, numbers, data, settings, seed, epochs, checkpoint, advance=lambda: None):
@@ -65,7 +69,8 @@ def train(task, numbers, data, settings, seed, epochs, checkpoint, advance=lambd
         settings: the section ``train`` of params.yaml; its rules include ``bp``, the reference.
         seed: initial weights, order of batches, dropout masks and noise are streams of it.
         epochs: how many epochs.
-        checkpoint: the file that holds what is finished; made after every epoch, read at the start.
+        checkpoint: the file that holds what is finished; made after every epoch, read at the start. Where it holds more
+            epochs than are asked for, all is trained anew.
         advance: called after every epoch, and once for each epoch that the checkpoint already held.
 
     Returns:
@@ -74,12 +79,10 @@ def train(task, numbers, data, settings, seed, epochs, checkpoint, advance=lambd
     Raises:
         NonFiniteLoss: a rule's loss became NaN or infinite; names the rule, the seed, the epoch and the update.
     """
-    initial = initial_model(task, numbers, data, seed)
-    learners = {}
-    for name, entry in settings["rules"].items():
-        model = copy.deepcopy(initial)
-        learners[name] = _Learner(make_rule(entry, model, seed), make_optimizer(numbers["optimizer"], model))
+    learners = _learners(task, numbers, data, settings, seed)
     done = _restore(checkpoint, learners)
+    if done > epochs:  # there is no way back
+        learners, done = _learners(task, numbers, data, settings, seed), 0
     for _ in range(done):
         advance()
     for epoch in range(done, epochs):
@@ -102,6 +105,15 @@ def train(task, numbers, data, settings, seed, epochs, checkpoint, advance=lambd
     }
 
 
+def _learners(task, numbers, data, settings, seed):
+    initial = initial_model(task, numbers, data, seed)
+    learners = {}
+    for name, entry in settings["rules"].items():
+        model = copy.deepcopy(initial)
+        learners[name] = _Learner(make_rule(entry, model, seed), make_optimizer(numbers["optimizer"], model))
+    return learners
+
+
 def _train_epoch(task, numbers, data, seed, epoch, learners):
     sums = dict.fromkeys(learners, 0.0)
     for step, (inputs, targets) in enumerate(epoch_batches(data.train, numbers["batch_size"], seed, epoch)):
@@ -118,11 +130,13 @@ def _train_epoch(task, numbers, data, seed, epoch, learners):
             sums[name] += loss.item() * len(targets)
         reference = learners[REFERENCE].model.state_dict()
         for name, learner in learners.items():
+            learner.trace.add(learner.model.state_dict())
             if name != REFERENCE:
                 distance = compare(learner.model.state_dict(), reference)
                 for key in FOLLOWED:
                     learner.divergence[key].append(getattr(distance, key))
     for name, learner in learners.items():
+        learner.trace.note(learner.model.state_dict())
         learner.epochs.append({"train_loss": sums[name] / len(data.train.targets)})
 
 
@@ -148,12 +162,15 @@ def _metrics(learner, data, updates):
         "weights_sha256": weights_digest(learner.model),
         "updates": updates,
         "divergence": followed if followed["l2"] else None,
+        "fingerprints": learner.trace.value(learner.model.state_dict()),
     }
 
 
 def _save(checkpoint, learners):
+    states = io.BytesIO()  # PyTorch's own writer would not say that the disk is full
+    torch.save({name: learner.state() for name, learner in learners.items()}, states)
     with atomic(checkpoint) as temporary:
-        torch.save({name: learner.state() for name, learner in learners.items()}, temporary)
+        temporary.write_bytes(states.getbuffer())
 
 
 def _restore(checkpoint, learners):

@@ -3,14 +3,14 @@
 import importlib
 import importlib.util
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from pcbench.errors import InvalidParameters, PCBenchError, told
-
-from pcbench.measure.divergence import Divergence, compare, weight_update
+from pcbench.measure.divergence import Divergence, check_repeats, compare, weight_update
 from pcbench.nn import convert
 from pcbench.provenance import stream
 from pcbench.rules import Backprop, by_name
@@ -61,22 +61,26 @@ def verify(model, inputs, targets, loss_fn, rule="zil", ablations=True, advance=
     """
     model = convert(model)
     batch = (inputs, targets, loss_fn)
-    try:
+    name = type(model).__name__
+    with _refused(
+        f"{name} or its loss fails under plain backpropagation already",
+        "mend it, or what the factory returns: (model, inputs, targets, loss_fn)",
+    ):
         expected = weight_update(model, Backprop, *batch)
-    except PCBenchError:
-        raise
-    except Exception as error:
-        raise InvalidParameters(
-            f"{type(model).__name__} or its loss fails under plain backpropagation already ({told(error)}); "
-            "mend it, or what the factory returns: (model, inputs, targets, loss_fn)"
-        ) from error
-    actual = weight_update(model, lambda m: by_name(rule, m, **options), *batch)
+    beyond = "backpropagation trains it, so this is beyond the rule, or a fault of it: please report it"
+    with _refused(f"rule {rule!r} fails on {name}", beyond):
+        actual = weight_update(model, lambda m: by_name(rule, m, **options), *batch)
+    if not actual.equals(expected):
+        check_repeats(expected, lambda: weight_update(model, Backprop, *batch))
     advance()
     found = {}
-    for name, schedule in ABLATIONS.items() if ablations else ():
+    for condition, schedule in ABLATIONS.items() if ablations else ():
         noise = stream(0, "noise")
-        broken = weight_update(model, lambda m, s=schedule, g=noise: by_name("zil-state", m, generator=g, **s), *batch)
-        found[name] = compare(broken.gradients, expected.gradients)
+        with _refused(f"Z-IL, but {condition}, fails on {name}", f"{beyond}; --no-ablations leaves it out"):
+            broken = weight_update(
+                model, lambda m, s=schedule, g=noise: by_name("zil-state", m, generator=g, **s), *batch
+            )
+        found[condition] = compare(broken.gradients, expected.gradients)
         advance()
     return Verification(
         {
@@ -90,6 +94,17 @@ def verify(model, inputs, targets, loss_fn, rule="zil", ablations=True, advance=
     )
 
 
+@contextmanager
+def _refused(what, remedy):
+    """Make one line of whatever code that is not ours raises; ``sys.exit()`` in it must not pass for a verdict."""
+    try:
+        yield
+    except PCBenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InvalidParameters(f"{what} ({told(error)}); {remedy}") from error
+
+
 def load_factory(specification):
     """Return the callable named by ``package.module:factory`` or ``path/to/file.py:factory``.
 
@@ -99,12 +114,8 @@ def load_factory(specification):
     place, separator, name = specification.rpartition(":")
     if not separator or not place or not name:
         raise InvalidParameters(f"{specification!r} is neither package.module:factory nor path/to/file.py:factory")
-    try:
+    with _refused(f"cannot import {place!r}", "name a module that this Python can import, or a file"):
         module = _from_file(place) if place.endswith(".py") else importlib.import_module(place)
-    except Exception as error:  # whatever the user's own module raises
-        raise InvalidParameters(
-            f"cannot import {place!r} ({told(error)}); name a module that this Python can import, or a file"
-        ) from error
     factory = getattr(module, name, None)
     if not callable(factory):
         raise InvalidParameters(f"{place!r} has no function {name!r}; it returns (model, inputs, targets, loss_fn)")
@@ -123,12 +134,8 @@ def call_factory(factory):
     name = getattr(factory, "__name__", repr(factory))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        try:
+        with _refused(f"the factory {name}() failed", "it must return (model, inputs, targets, loss_fn)"):
             made = factory()
-        except Exception as error:
-            raise InvalidParameters(
-                f"the factory {name}() failed ({told(error)}); it must return (model, inputs, targets, loss_fn)"
-            ) from error
     if not isinstance(made, tuple) or len(made) != 4 or not isinstance(made[0], torch.nn.Module):
         raise InvalidParameters(
             f"{name}() returned {type(made).__name__}; it must return (model, inputs, targets, loss_fn)"

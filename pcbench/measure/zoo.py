@@ -7,8 +7,9 @@ import torchvision
 from torch import nn
 
 from pcbench.errors import InvalidParameters
-from pcbench.measure._setup import finite_or_none
+from pcbench.files import finite_or_none
 from pcbench.measure.divergence import compare, weight_update
+from pcbench.measure.fingerprint import trace
 from pcbench.provenance import global_stream, stream
 from pcbench.rules import ZIL, Backprop
 
@@ -61,6 +62,7 @@ def zoo(name, settings):
     metrics["buffers_equal"] = compare(actual.buffers, expected.buffers).bitwise_equal
     metrics["bp_repeats_itself"] = repeated.bitwise_equal
     record = {"rule": "zil", "label": "Z-IL", "seed": seed, "dtype": "float32", "metrics": metrics}
+    record["fingerprints"] = trace(actual.gradients)
     return {"schema": 1, "stage": "zoo", "task": name, "family": "cnn", "results": [record]}
 
 

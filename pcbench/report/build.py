@@ -2,33 +2,40 @@
 
 from pathlib import Path
 
-from pcbench.files import write_json, write_text
+from pcbench import params
+from pcbench.files import check_writable, write_json, write_text
+from pcbench.provenance import digest
 from pcbench.report import claims, figures, metrics, page, tables
 from pcbench.report.results import read, read_zoo
 
 
-def build(results, out, profile):
+def build(results, out, profile, parameters):
     """Write the report on one profile's results.
 
     Writes ``index.html`` (one self-contained file), ``tables/{exactness,cost,accuracy,zoo,claims,headline}.{md,tex,csv}``,
     ``figures/{divergence,accuracy,cost}.svg`` and ``metrics.json`` under ``out``. All of it is made before any of it is
-    written, and each file replaces its predecessor in one step.
+    written, and each file replaces its predecessor in one step; tables and figures of an earlier report are removed.
 
     Args:
         results: ``results/<profile>``: what the stages exactness, cost, train and zoo wrote.
         out: the folder of the report.
         profile: the profile's name.
+        parameters: see `pcbench.params.load`; what they list is what is reported.
 
     Returns:
         The content of ``metrics.json``, see `pcbench.report.metrics.summarise`; with ``claims``, see
         `pcbench.report.claims.judge`.
 
     Raises:
-        ResultError: a result is missing, unreadable or of another form.
+        ResultError: a result is missing, unreadable, of another form, or made with other parameters.
         PCBenchError: ``out`` cannot be written to.
     """
-    tasks, zoo = read(results), read_zoo(results)
+    out = Path(out)
+    for name in ("index.html", "metrics.json", "tables", "figures"):
+        check_writable(out / name)
+    tasks, zoo = read(results, parameters, profile), read_zoo(results, parameters, profile)
     summary = metrics.summarise(tasks, profile, zoo)
+    summary["parameters_sha256"] = digest(params.of_profile(parameters, profile))
     summary["claims"] = claims.judge(summary)
     built = tables.build(tasks, summary, zoo)
     files = {"index.html": page.render(tasks, zoo, summary, built)}
@@ -38,7 +45,10 @@ def build(results, out, profile):
     for draw in (figures.divergence, figures.accuracy, figures.cost):
         files[f"figures/{draw.__name__}.svg"] = draw(tasks)
     for name, text in files.items():
-        write_text(Path(out) / name, text)
+        write_text(out / name, text)
+    for path in [*out.glob("tables/*"), *out.glob("figures/*")]:
+        if path.is_file() and path.relative_to(out).as_posix() not in files:
+            path.unlink()
     # Last: whoever reads it may take the rest for complete.
-    write_json(Path(out) / "metrics.json", summary)
+    write_json(out / "metrics.json", summary)
     return summary

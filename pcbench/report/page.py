@@ -4,6 +4,7 @@ import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pcbench.instructions import NATIVE
 from pcbench.report import figures, numbers
 from pcbench.report.claims import CLAIMS, NOT_TESTED, REFUTED, REPRODUCED
 from pcbench.report.results import REFERENCE
@@ -188,8 +189,15 @@ def _environment(record):
     return {
         **{name: versions.get(name) or NOT_RECORDED for name in _ENVIRONMENT},
         "processor": record.get("cpu") or NOT_RECORDED,
-        "instruction set": record.get("cpu_capability") or NOT_RECORDED,
+        "instruction set": _instructions(record.get("instruction_set")),
         "GPU": record.get("gpu") or "none",
         "threads": record.get("threads", NOT_RECORDED),
         "platform": record.get("platform") or NOT_RECORDED,
     }
+
+
+def _instructions(recorded):
+    """One text for what `pcbench.instructions.in_force` gives."""
+    if not recorded:
+        return NOT_RECORDED
+    return f"{recorded['force']}, {'not pinned' if recorded['pinned'] == NATIVE else 'pinned'}"

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from pcbench import params
 from pcbench.errors import ResultError
 from pcbench.files import read_json
 from pcbench.provenance import result_digest, sidecar
@@ -98,31 +99,54 @@ class Task:
         return self.exactness, self.cost, self.train
 
 
-def read(results):
-    """Return every `Task` that has a result under ``results``, by family (mlp, cnn, rnn, transformer), then by name.
+def read(results, parameters, profile):
+    """Return a `Task` for every task that the profile lists, by family (mlp, cnn, rnn, transformer), then by name.
 
     Args:
-        results: the folder of one profile, ``results/<profile>``.
+        results: the folder of one profile, ``results/<profile>``; what params.yaml does not list there, it ignores.
+        parameters, profile: see `pcbench.params.load`, and the profile's name.
 
     Raises:
-        ResultError: there is no result; a task lacks one of its three; or one is unreadable or of another form.
+        ResultError: a result is missing, unreadable, of another form, or made with other parameters.
     """
     results = Path(results)
-    names = {path.stem for stage in ("exactness", "cost") for path in _results(results / stage, ".json")}
-    names |= {path.name for path in _results(results / "train", "") if path.is_dir()}
-    if not names:
+    names = params.profile(parameters, profile)["tasks"]
+    if not any((results / stage).is_dir() for stage in STAGES):
         raise ResultError(f"{str(results)!r} holds no results; run `make repro` for this profile")
-    return sorted((_task(results, name) for name in names), key=_by_family)
+    return sorted((_task(results, name, parameters, profile) for name in names), key=_by_family)
 
 
-def read_zoo(results):
-    """Return the `Source` of every model under ``results/zoo``, by name; empty for a profile without a zoo.
+def read_zoo(results, parameters, profile):
+    """Return the `Source` of every model of the profile's zoo, by name; empty for a profile without a zoo.
 
     Raises:
-        ResultError: one is unreadable or of another form.
+        ResultError: see `read`.
     """
-    paths = sorted(_results(Path(results) / "zoo", ".json"))
-    return [_source("zoo", path.stem, path) for path in paths]
+    names = sorted(params.profile(parameters, profile)["zoo"])
+    return [_current("zoo", name, Path(results), parameters, profile) for name in names]
+
+
+def found(results):
+    """Return ``{(stage, name): path}`` of every result that lies in a profile's folder, read or not."""
+    return {
+        (stage, path.stem): path
+        for stage in STAGES
+        for path in sorted(_results(Path(results) / stage, "" if stage == "train" else ".json"))
+    }
+
+
+def stale(results, parameters, profile):
+    """Return the paths of results that params.yaml does not list for the profile: no table is made of them."""
+    listed = params.profile(parameters, profile)
+    names = {stage: listed["zoo"] if stage == "zoo" else listed["tasks"] for stage in STAGES}
+    seeds = {f"seed-{seed}" for seed in listed["seeds"]}
+    unlisted = []
+    for (stage, name), path in found(results).items():
+        if name not in names[stage]:
+            unlisted.append(path)
+        elif stage == "train":
+            unlisted += sorted(each for each in path.glob("seed-*.json") if each.stem not in seeds)
+    return unlisted
 
 
 def ordered(rules):
@@ -139,9 +163,8 @@ def _by_family(task):
     return (FAMILIES.index(task.family) if task.family in FAMILIES else len(FAMILIES), task.family, task.name)
 
 
-def _task(results, name):
-    exactness, cost = (_source(stage, name, results / stage / f"{name}.json") for stage in ("exactness", "cost"))
-    train = _source("train", name, results / "train" / name)
+def _task(results, name, parameters, profile):
+    exactness, cost, train = (_current(stage, name, results, parameters, profile) for stage in STAGES[:3])
     family = exactness.files[0]["family"]
     for source in (cost, train):
         if any(file["family"] != family for file in source.files):
@@ -149,20 +172,64 @@ def _task(results, name):
     return Task(name, family, exactness, cost, train)
 
 
-def _source(stage, task, path):
+def _current(stage, name, results, parameters, profile):
+    """The result of a stage, if it was made with the parameters that params.yaml has now."""
+    expected = params.of_stage(parameters, profile, stage, name)
+    path = results / stage / (name if stage == "train" else f"{name}.json")
+    source = read_source(stage, name, path, expected.get("seeds"))
+    if source.provenance is not None:
+        other = params.differing(expected, source.provenance.get("parameters"))
+        if other:
+            raise _foreign(path, f"was made with other parameters than params.yaml has ({', '.join(other)})")
+    for what, listed, found in _listed(stage, expected, source):
+        if listed != found:
+            raise _foreign(path, f"has {what} {found}, but params.yaml lists {listed}")
+    return source
+
+
+def _listed(stage, expected, source):
+    """What params.yaml lists and what a result holds of it, known without any provenance: ``(what, listed, found)``."""
+    records = list(source.records)
+    if stage == "zoo":
+        yield "the seeds", [expected["zoo"]["seed"]], sorted({record["seed"] for record in records})
+        return
+    rules = {rule: entry["label"] for rule, entry in expected[stage]["rules"].items()}
+    yield "the rules", rules, {record["rule"]: record["label"] for record in records}
+    if stage == "exactness":
+        for key in ("dtypes", "seeds"):
+            yield f"the {key}", sorted(expected[stage][key]), sorted({record[key[:-1]] for record in records})
+    if stage == "train":
+        yield "epochs:", [expected["epochs"]], sorted({len(record["metrics"]["epochs"]) for record in records})
+
+
+def read_source(stage, name, path, seeds=None):
+    """Read one result, checked for form.
+
+    Args:
+        stage, name: what it is the result of: a task's name, or a model's.
+        path: its file, or, of training, its folder.
+        seeds: of training, which seeds are read; None for all that are there.
+
+    Returns:
+        `Source`.
+
+    Raises:
+        ResultError: it is missing, unreadable or of another form.
+    """
     paths = [path]
     if stage == "train":
-        paths = sorted(path.glob("seed-*.json"), key=lambda seed: (len(seed.name), seed.name))
-        if not paths:
+        named = sorted(path.glob("seed-*.json"), key=lambda seed: (len(seed.name), seed.name))
+        paths = named if seeds is None else [path / f"seed-{seed}.json" for seed in sorted(seeds)]
+        if not named:
             raise ResultError(f"{str(path)!r} holds no seed-*.json; run `make repro`, which trains what is missing")
-    files = tuple(_file(stage, task, each) for each in paths)
+    files = tuple(_file(stage, name, each) for each in paths)
     if stage == "train" and len({_length(record) for file in files for record in file["results"]}) > 1:
         raise _foreign(path, "holds seeds or rules that were trained for different numbers of epochs or updates")
     sha256 = result_digest(path)
     provenance = read_json(sidecar(path)) if sidecar(path).exists() else None
-    if provenance is not None and provenance.get("result_sha256", sha256) != sha256:
+    if not isinstance(provenance, dict) or provenance.get("result_sha256", sha256) != sha256:
         provenance = None
-    return Source(stage, task, path, files, sha256, provenance)
+    return Source(stage, name, path, files, sha256, provenance)
 
 
 def _length(record):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import unicodedata
 from dataclasses import dataclass
 
 from tabulate import tabulate
@@ -61,10 +62,14 @@ def markdown(table):
 
 
 def latex(table):
-    """Write ``table`` as a LaTeX ``tabular`` with booktabs' rules, in ASCII: it compiles under every engine."""
+    """Write ``table`` as a LaTeX ``tabular`` with booktabs' rules, in ASCII: it compiles under every engine.
+
+    A letter of a label loses its accents; a sign that is neither ASCII nor known here becomes a question mark.
+    """
     heads, rows = _flat(table)
     text = tabulate(rows, heads, "latex_booktabs", disable_numparse=True, colalign=_alignment(table, heads))
-    return text.translate(_LATEX) + "\n"
+    plain = unicodedata.normalize("NFKD", text.translate(_LATEX))
+    return "".join(sign for sign in plain if not unicodedata.combining(sign)).encode("ascii", "replace").decode() + "\n"
 
 
 def as_csv(table):
@@ -94,6 +99,7 @@ _LATEX = str.maketrans(
         "γ": r"$\gamma$",
         "ε": r"$\varepsilon$",
         "–": "--",
+        "—": "---",
         "×": r"$\times$",
         "−": "$-$",
         "’": "'",
@@ -187,7 +193,8 @@ def _cost(tasks, metrics):
         "Gradient and optimizer step. All rules are timed in turn in one process; the ratio is the median over "
         f"{_range(rounds)} rounds of the round's ratio to BP, with its interquartile range in brackets. "
         f"Threads: {_range(threads)}. Peak memory counts the tensors allocated during the update. L is the number of "
-        "levels of the network. Timings: they scatter, and differ from machine to machine."
+        "levels of the network. Timings: they scatter, and differ from machine to machine; the processor's own "
+        "instruction set is used, where all other tables hold to one."
     )
     title = "Time and memory per weight update"
     return Table("cost", title, caption, ("quantity", "task", *labels.values()), groups, tuple(records))

@@ -13,9 +13,10 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from pcbench import data
+from pcbench import data, params
 from pcbench.cli import app, main
 from pcbench.files import read_json, write_json
+from pcbench.provenance import digest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -190,7 +191,7 @@ def test_broken_parameters_are_named(refused, workplace, command, text, parts):
     ("where", "value", "parts"),
     [
         (("profiles", "smoke", "tasks", "digits-mlp", "epochs"), -1, ["digits-mlp.epochs is -1", "integer >= 1"]),
-        (("profiles", "smoke", "tasks", "digits-mlp", "epoch"), 1, ["unknown key 'epoch'", "data, epochs"]),
+        (("profiles", "smoke", "tasks", "digits-mlp", "epoch"), 1, ["unknown key 'epoch'", "loader, epochs"]),
         (("tasks", "digits-mlp", "optimizer", "name"), "lion", ["unknown optimizer 'lion'", "adam, sgd"]),
         (("tasks", "digits-mlp", "optimizer", "speed"), 3, ["optimizer 'adam'", "speed"]),
         (("tasks", "digits-mlp", "optimizer", "lr"), "1e-3", ["optimizer 'adam'", "1e-3"]),
@@ -259,28 +260,93 @@ def test_a_report_without_results_is_refused(refused):
     refused("report", "--profile", "smoke", parts=["results/smoke", "make repro"])
 
 
-def test_a_check_without_a_report_or_expectations_is_refused(refused, workplace):
-    refused("check", "--profile", "smoke", parts=["metrics.json' does not exist", "dvc repro"])
+@pytest.fixture
+def reported(workplace, parameters):
+    """Write a metrics.json of the smoke profile, made of today's parameters."""
     folder = workplace / "reports" / "smoke"
     folder.mkdir(parents=True)
-    (folder / "metrics.json").write_text('{"profile": "smo')
-    refused("check", "--profile", "smoke", parts=["metrics.json' cannot be read", "delete it"])
-    write_json(folder / "metrics.json", {"profile": "smoke", "tasks": {}})
+    now = digest(params.of_profile(params.load(workplace / "params.yaml"), "smoke"))
+
+    def write(**changes):
+        task = {"accuracy": {"bp": {"mean": 0.94}}}
+        metrics = {"profile": "smoke", "tasks": {"digits-mlp": task}, "parameters_sha256": now, **changes}
+        write_json(folder / "metrics.json", metrics)
+        return folder / "metrics.json"
+
+    return write
+
+
+def test_a_check_without_a_report_or_expectations_is_refused(refused, workplace, reported):
     shutil.copy(ROOT / "expectations.yaml", workplace)
-    refused("check", "--profile", "smoke", parts=["metrics.json has no tasks"])
+    refused("check", "--profile", "smoke", parts=["metrics.json' does not exist", "dvc repro"])
+    reported().write_text('{"profile": "smo')
+    refused("check", "--profile", "smoke", parts=["metrics.json' cannot be read", "delete it"])
+    reported()
     (workplace / "expectations.yaml").unlink()
     refused("check", "--profile", "smoke", parts=["cannot read 'expectations.yaml'"])
 
 
-@pytest.mark.parametrize(("mean", "code"), [(0.96, 0), (0.94, 1)])
-def test_check_exits_with_one_and_names_what_fell_short(pcbench, workplace, mean, code):
-    metrics = {"profile": "smoke", "tasks": {"digits-mlp": {"accuracy": {"bp": {"mean": mean}}}}}
-    (workplace / "reports" / "smoke").mkdir(parents=True)
-    write_json(workplace / "reports" / "smoke" / "metrics.json", metrics)
-    (workplace / "own.yaml").write_text("accuracy: {digits-mlp.bp.mean: {min: 0.95}}")
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tasks": {}}, "is no report's metrics.json"),
+        ({"profile": None}, "is no report's metrics.json"),
+        ({"profile": "default"}, "is of profile 'default', not of 'smoke'"),
+        ({"profile": ["smoke"]}, "is of profile"),
+        ({"tasks": [1]}, "is damaged"),
+        ({"tasks": {"digits-mlp": 3}}, "is damaged"),
+        ({"zoo": [1]}, "is damaged"),
+        ({"parameters_sha256": "0" * 64}, "was made with other parameters than params.yaml has now"),
+        ({"parameters_sha256": None}, "was made with other parameters"),
+    ],
+)
+def test_metrics_that_are_damaged_or_stale_are_refused_in_one_line(refused, workplace, reported, changes, said):
+    shutil.copy(ROOT / "expectations.yaml", workplace)
+    reported(**changes)
+    assert refused("check", "--profile", "smoke", parts=[said, "anew"]).count("\n") == 1
+
+
+def test_metrics_nested_beyond_all_bounds_are_refused(refused, workplace, reported):
+    shutil.copy(ROOT / "expectations.yaml", workplace)
+    reported().write_text("[" * 100_000)
+    refused("check", "--profile", "smoke", parts=["cannot be read"])
+
+
+@pytest.mark.parametrize(("least", "code"), [(0.9, 0), (0.95, 1)])
+def test_check_exits_with_one_and_names_what_fell_short(pcbench, workplace, reported, least, code):
+    reported()
+    (workplace / "own.yaml").write_text(f"accuracy: {{digits-mlp.bp.mean: {{min: {least}}}}}")
     found, out, _ = pcbench("check", "--profile", "smoke", "--expectations", "own.yaml")
     assert found == code
     assert ("accuracy.digits-mlp.bp.mean" in out and "0.94" in out) == bool(code)
+
+
+def test_a_check_that_holds_nothing_is_no_pass(pcbench, workplace, reported):
+    reported()
+    (workplace / "own.yaml").write_text("accuracy: {surnames-rnn.bp.mean: {min: 0.1}}")
+    code, out, err = pcbench("check", "--profile", "smoke", "--expectations", "own.yaml")
+    assert code == 2 and "0 pass" in out and "that is no pass" in err
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "expectations.yaml"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a: 1\n<<<<<<< HEAD\nb: 1\n=======\nb: 2\n>>>>>>> theirs\n", "is half merged (line 2"),
+        (b"a: 1\na: 2\n", "the key 'a' stands twice"),
+        ("a: \u00e4".encode("latin-1"), "is not UTF-8"),
+        (b"\xff\xfea\x00", "is not UTF-8"),
+        (b"a: &a [*a]\n? {b: 1}\n: 2\n", "'params.yaml'"),
+        (b"[" * 5000, "'"),
+    ],
+    ids=["half merged", "key twice", "latin-1", "utf-16", "recursive", "deep"],
+)
+def test_a_damaged_yaml_file_is_refused_in_one_line(refused, workplace, reported, name, content, said):
+    shutil.copy(ROOT / "expectations.yaml", workplace)
+    reported()
+    (workplace / name).write_bytes(content)
+    said = said.replace("params.yaml", name)
+    assert refused("check", "--profile", "smoke", parts=[said]).count("\n") == 1
 
 
 FACTORY = """
@@ -329,6 +395,37 @@ class Reshaping(nn.Linear):
 
 def raising_forward():
     return batch(Reshaping(4, 3))
+
+def leaving():
+    raise SystemExit(0)
+
+class Leaving(nn.Linear):
+    def forward(self, x):
+        raise SystemExit(0)
+
+def leaving_forward():
+    return batch(Leaving(4, 3))
+
+class Warned(nn.Linear):
+    def forward(self, x):
+        import warnings
+        warnings.warn("mind the gap")
+        return super().forward(x)
+
+def warning():
+    return batch(Warned(4, 3))
+
+class Twice(nn.Linear):
+    calls = 0  # it runs once, under plain backpropagation, and never again
+
+    def forward(self, x):
+        Twice.calls += 1
+        if Twice.calls > 1:
+            raise ZeroDivisionError("no second time\\nand no second line")
+        return super().forward(x)
+
+def twice():
+    return batch(Twice(4, 3))
 """
 
 
@@ -371,6 +468,9 @@ def test_verifys_exit_code_is_its_verdict(verify, options, code):
         ("good", ["--rule", "il", "--gamma", "nan"], ["gamma=nan"]),
         ("raising", [], ["the factory raising() failed", "KeyError: 'weights'", "own.py:33"]),
         ("raising_loss", [], ["Sequential or its loss fails", "ValueError: no such class", "own.py:36"]),
+        ("leaving", [], ["the factory leaving() failed", "SystemExit: 0"]),
+        ("leaving_forward", [], ["Leaving or its loss fails", "SystemExit: 0"]),
+        ("twice", [], ["Twice", "no second time"]),
         ("raising_forward", [], ["Reshaping or its loss fails", "RuntimeError: shape '[7, 4]'", "own.py:43"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,

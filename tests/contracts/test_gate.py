@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcbench.check.gate import BOUNDS, FAIL, NOT_COMPARABLE, PASS, SECTIONS, check, load_expectations
 from pcbench.errors import InvalidParameters, ResultError
-from pcbench.report.gate import BOUNDS, FAIL, NOT_COMPARABLE, PASS, SECTIONS, check, load_expectations
 
 
 def metrics_of(tasks=("mlp", "cnn"), profile="default"):

@@ -71,6 +71,13 @@ def test_a_section_that_is_missing_or_no_section_is_named(tmp_path, section, val
 
 
 REFUSED = [
+    ("profiles", {}, "profiles is empty; it must hold one at least"),
+    ("profiles/smoke/tasks", {}, "profiles.smoke.tasks is empty; it must hold one at least"),
+    ("exactness/rules", {}, "exactness.rules is empty; it must hold one at least"),
+    ("cost/rules", {}, "cost.rules has no key 'bp'"),
+    ("train/rules", {}, "train.rules has no key 'bp'"),
+    ("exactness/dtypes", [], "exactness.dtypes is []"),
+    ("tasks/digits-mlp", ..., "tasks names 'digits-mlp', which `tasks` does not have"),
     ("experiments", {}, "unknown key 'experiments'"),
     ("profiles/smoke/epochs", 3, "profiles.smoke has an unknown key 'epochs'; its keys are seeds, rounds, zoo, tasks"),
     (
@@ -92,7 +99,11 @@ REFUSED = [
     ("profiles/smoke/tasks/digits-mlp/epochs", 2.0, "tasks.digits-mlp.epochs is 2.0"),
     ("profiles/smoke/tasks/digits-mlp/epochs", "2", "tasks.digits-mlp.epochs is '2'"),
     ("profiles/smoke/tasks/digits-mlp/epochs", True, "tasks.digits-mlp.epochs is True"),
-    ("profiles/smoke/tasks/digits-mlp/epoch", 2, "has an unknown key 'epoch'; its keys are data, epochs"),
+    (
+        "profiles/smoke/tasks/digits-mlp/epoch",
+        2,
+        "has an unknown key 'epoch'; its keys are network, data, loader, epochs",
+    ),
     ("tasks/digits-mlp/batch_size", 0, "tasks.digits-mlp.batch_size is 0"),
     ("tasks/digits-mlp/batch_size", ..., "tasks.digits-mlp has no key 'batch_size'"),
     ("tasks/digits-mlp/batchsize", 5, "tasks.digits-mlp has an unknown key 'batchsize'"),
@@ -153,3 +164,42 @@ def test_a_rules_entry_is_split_into_its_name_and_its_options():
     entry = {"label": "IL", "rule": "il", "steps": 20, "gamma": 0.1}
     assert params.rule_options(entry) == ("il", {"steps": 20, "gamma": 0.1})
     assert entry["label"] == "IL"
+
+
+def test_a_profile_without_a_zoo_and_a_model_without_numbers_are_read(tmp_path):
+    whole = changed("profiles/smoke/zoo", [])
+    whole["tasks"]["digits-mlp"]["model"] = {}
+    assert load(tmp_path, whole) == whole
+
+
+@pytest.mark.parametrize(
+    ("where", "stages"),
+    [
+        ("tasks/digits-mlp/batch_size", {"exactness", "cost", "train"}),
+        ("profiles/smoke/rounds", {"cost"}),
+        ("profiles/smoke/seeds", {"train"}),
+        ("profiles/smoke/tasks/digits-mlp/epochs", {"train"}),
+        ("exactness/seeds", {"exactness"}),
+        ("cost/warmup", {"cost"}),
+        ("zoo/seed", {"zoo"}),
+        ("tasks/digits-cnn/batch_size", set()),
+        ("profiles/default/seeds", set()),
+    ],
+)
+def test_a_result_depends_on_what_its_stage_reads_and_on_nothing_else(where, stages):
+    other = changed(where, [7] if where.endswith("seeds") else 7)
+    found = {
+        stage
+        for stage in ("exactness", "cost", "train", "zoo")
+        if params.of_stage(other, "smoke", stage, "digits-mlp") != params.of_stage(OWN, "smoke", stage, "digits-mlp")
+    }
+    assert found == stages
+    report = params.of_profile(other, "smoke") != params.of_profile(OWN, "smoke")
+    assert report == (bool(stages) or "digits-cnn" in where)
+
+
+def test_values_that_differ_are_named_by_their_keys():
+    first = {"a": {"b": 1, "c": [1, 2]}, "d": None}
+    assert params.differing(first, copy.deepcopy(first)) == []
+    assert params.differing(first, {"a": {"b": 2, "c": [1, 2]}, "e": 1}) == ["a.b", "e"]
+    assert params.differing(first, {"a": 1, "d": None}) == ["a"]

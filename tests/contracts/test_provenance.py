@@ -5,14 +5,13 @@ Aimed at: streams that shift each other, a record that describes other bytes tha
 
 import hashlib
 import json
-import subprocess
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcbench import provenance
+from pcbench import instructions, provenance
 from pcbench.files import read_json, write_json
 
 names = st.lists(st.one_of(st.sampled_from(["init", "order", "dropout", "noise"]), st.integers(0, 9)), max_size=3)
@@ -73,7 +72,8 @@ def test_the_record_beside_a_result_says_what_it_was_made_of(result):
     assert set(record["versions"]) == {"python", *provenance.RECORDED}
     assert record["threads"] == torch.get_num_threads()
     assert record["cpu"] and record["platform"]
-    assert {"git_commit", "dirty", "gpu", "cpu_capability"} <= set(record)
+    assert {"git_commit", "dirty", "gpu", "code_sha256"} <= set(record)
+    assert record["instruction_set"] == instructions.in_force()
 
 
 def test_the_record_is_the_same_whenever_it_is_made(result):
@@ -81,32 +81,6 @@ def test_the_record_is_the_same_whenever_it_is_made(result):
     first = provenance.sidecar(result).read_bytes()
     provenance.write_sidecar(result, {}, None)
     assert provenance.sidecar(result).read_bytes() == first
-
-
-def git(folder, *arguments):
-    identity = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false")
-    done = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def test_the_commit_is_recorded_and_whether_the_tree_was_dirty(result, monkeypatch):
-    folder = result.parent
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(folder.parent))
-
-    def record():
-        provenance.write_sidecar(result, {}, None)
-        found = read_json(provenance.sidecar(result))
-        return found["git_commit"], found["dirty"]
-
-    assert record() == (None, None), "no repository"
-    git(folder, "init", "-q")
-    (folder / "code.py").write_text("1\n")
-    git(folder, "add", "code.py")
-    git(folder, "commit", "-q", "-m", "code")
-    assert record() == (git(folder, "rev-parse", "HEAD"), False)
-    (folder / "code.py").write_text("2\n")
-    assert record() == (git(folder, "rev-parse", "HEAD"), True)
 
 
 def test_a_folders_digest_sees_names_contents_and_files_that_are_gone(tmp_path):

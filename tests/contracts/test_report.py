@@ -9,31 +9,43 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
 from pcbench import data, params
-from pcbench.errors import ResultError
+from pcbench.errors import PCBenchError, ResultError
 from pcbench.files import read_json, write_json
 from pcbench.measure import cost, exactness, zoo
 from pcbench.measure.training import train
 from pcbench.provenance import write_sidecar
 from pcbench.report.build import build
+from pcbench.report.claims import NOT_TESTED
 from pcbench.report.numbers import BIT_IDENTICAL
+from pcbench.report.results import stale
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("digits-mlp", "digits-transformer")
 TABLES = ("exactness", "cost", "accuracy", "zoo", "claims", "headline")
 
 
+def parameters():
+    """Two updates of two tasks, two seeds, and one model of the zoo."""
+    found = params.load(ROOT / "params.yaml")
+    found["exactness"]["seeds"] = [0]
+    found["tasks"]["digits-transformer"]["model"] |= {"width": 8, "layers": 1}
+    tasks = {name: {"data": "digits", "epochs": 1} for name in TASKS}
+    for name in TASKS:
+        found["tasks"][name]["batch_size"] = 16
+    found["profiles"] = {"default": {"seeds": [0, 1], "rounds": 2, "zoo": ["squeezenet1_1"], "tasks": tasks}}
+    return found
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Two updates of two tasks, two seeds, and one model of the zoo."""
-    parameters = params.load(ROOT / "params.yaml")
-    parameters["exactness"]["seeds"] = [0]
-    parameters["tasks"]["digits-transformer"]["model"] |= {"width": 8, "layers": 1}
+    whole = parameters()
     folder = tmp_path_factory.mktemp("results")
     digits = tmp_path_factory.mktemp("datasets")
     data.fetch("digits", digits)
@@ -42,25 +54,25 @@ def made(tmp_path_factory):
     few = {name: data.Split(split.inputs[:32], split.targets[:32]) for name, split in splits.items()}
     dataset = dataclasses.replace(dataset, **few)
     for name in TASKS:
-        task, numbers = params.task(parameters, name)
-        numbers = {**numbers, "batch_size": 16}
-        settings = parameters["exactness"]
+        task, numbers = params.task(whole, name)
+        settings = whole["exactness"]
         compared = [
             exactness.compare_rules(task, numbers, dataset, settings, *batch) for batch in exactness.batches(settings)
         ]
         results = {
             "exactness": exactness.exactness(task, compared),
-            "cost": cost.cost(task, numbers, dataset, parameters["cost"], rounds=2),
+            "cost": cost.cost(task, numbers, dataset, whole["cost"], rounds=2),
         }
         for stage, result in results.items():
             write_json(folder / stage / f"{name}.json", result)
-            write_sidecar(folder / stage / f"{name}.json", {}, dataset.sha256)
+            made_of = params.of_stage(whole, "default", stage, name)
+            write_sidecar(folder / stage / f"{name}.json", made_of, dataset.sha256)
         for seed in (0, 1):
             checkpoint = folder / f"{name}-{seed}.pt"
-            result = train(task, numbers, dataset, parameters["train"], seed, 1, checkpoint)
+            result = train(task, numbers, dataset, whole["train"], seed, 1, checkpoint)
             write_json(folder / "train" / name / f"seed-{seed}.json", result)
-        write_sidecar(folder / "train" / name, {}, dataset.sha256)
-    write_json(folder / "zoo" / "squeezenet1_1.json", zoo.zoo("squeezenet1_1", parameters["zoo"]))
+        write_sidecar(folder / "train" / name, params.of_stage(whole, "default", "train", name), dataset.sha256)
+    write_json(folder / "zoo" / "squeezenet1_1.json", zoo.zoo("squeezenet1_1", whole["zoo"]))
     return folder
 
 
@@ -77,7 +89,7 @@ def change(path, edit):
 
 def test_every_file_that_is_promised_is_there_and_the_same_results_give_the_same_bytes(results, tmp_path):
     for out in ("first", "second"):
-        build(results, tmp_path / out, "default")
+        build(results, tmp_path / out, "default", parameters())
     first, second = (
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         for folder in (tmp_path / "first", tmp_path / "second")
@@ -89,7 +101,7 @@ def test_every_file_that_is_promised_is_there_and_the_same_results_give_the_same
 
 
 def test_the_page_needs_nothing_but_itself_and_its_links_lead_somewhere(results, tmp_path):
-    build(results, tmp_path / "out", "default")
+    build(results, tmp_path / "out", "default", parameters())
     page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
     assert not re.findall(r"""(?:src|xlink:href)=["']?[^#"']|@import|url\(["']?[^#"']""", page)
     assert not re.findall(r"<(?:link|script|img|iframe)\b", page)
@@ -99,7 +111,7 @@ def test_the_page_needs_nothing_but_itself_and_its_links_lead_somewhere(results,
 
 
 def test_every_record_of_a_table_names_a_result_that_exists(results, tmp_path):
-    build(results, tmp_path / "out", "default")
+    build(results, tmp_path / "out", "default", parameters())
     for name in ("exactness", "cost", "accuracy", "zoo"):
         with open(tmp_path / f"out/tables/{name}.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -107,7 +119,7 @@ def test_every_record_of_a_table_names_a_result_that_exists(results, tmp_path):
 
 
 def test_the_tables_say_what_the_results_say(results, tmp_path):
-    summary = build(results, tmp_path / "out", "default")
+    summary = build(results, tmp_path / "out", "default", parameters())
     assert summary == json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))
     exact = read_json(results / "exactness/digits-mlp.json")["results"]
     for record in exact:
@@ -123,15 +135,15 @@ def test_a_model_of_the_zoo_that_differs_is_not_called_identical(results, tmp_pa
         value["results"][0]["metrics"] |= {"bitwise_equal": False, "relative_l2": 0.5, "l2": 1.0, "max_ulp": 9}
 
     change(results / "zoo/squeezenet1_1.json", differ)
-    build(results, tmp_path / "out", "default")
+    build(results, tmp_path / "out", "default", parameters())
     table = (tmp_path / "out/tables/zoo.md").read_text(encoding="utf-8")
     assert "0.5" in table and table.count(BIT_IDENTICAL) == 1
     assert "0 of 1 bit-identical" in (tmp_path / "out/index.html").read_text(encoding="utf-8").replace("\n", " ")
 
 
 def test_a_result_that_was_exchanged_is_not_described_by_another_ones_provenance(results, tmp_path):
-    change(results / "cost/digits-mlp.json", lambda value: value["results"][0].update(label="exchanged"))
-    build(results, tmp_path / "out", "default")
+    change(results / "cost/digits-mlp.json", lambda value: value["results"][0]["metrics"].update(peak_bytes=1))
+    build(results, tmp_path / "out", "default", parameters())
     assert "not recorded" in (tmp_path / "out/index.html").read_text(encoding="utf-8")
 
 
@@ -150,14 +162,150 @@ def test_a_faulty_result_is_named_and_nothing_is_written(results, tmp_path, stag
     path = next((results / stage).glob("*[!e].json"))
     change(path, edit)
     with pytest.raises(ResultError, match=re.escape(path.name)):
-        build(results, tmp_path / "out", "default")
+        build(results, tmp_path / "out", "default", parameters())
     assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_stage_is_named(results, tmp_path):
     (results / "cost/digits-mlp.json").unlink()
     with pytest.raises(ResultError, match=r"digits-mlp\.json"):
-        build(results, tmp_path / "out", "default")
+        build(results, tmp_path / "out", "default", parameters())
+
+
+def test_a_missing_seed_is_named(results, tmp_path):
+    (results / "train/digits-mlp/seed-1.json").unlink()
+    with pytest.raises(ResultError, match=r"digits-mlp/seed-1\.json' does not exist"):
+        build(results, tmp_path / "out", "default", parameters())
+
+
+def put(where, value):
+    """The parameters with ``value`` at the dotted path ``where``; ``...`` removes the key."""
+    whole = parameters()
+    *parents, last = where.split("/")
+    inner = whole
+    for key in parents:
+        inner = inner[key]
+    if value is ...:
+        del inner[last]
+    else:
+        inner[last] = value
+    return whole
+
+
+def test_what_was_taken_out_of_params_yaml_leaves_tables_figures_page_and_metrics(results, tmp_path):
+    out = tmp_path / "out"
+    build(results, out, "default", parameters())
+    whole = put("profiles/default/tasks/digits-transformer", ...)
+    whole["profiles"]["default"]["zoo"] = []
+    summary = build(results, out, "default", whole)
+    assert set(summary["tasks"]) == {"digits-mlp"} and summary["zoo"] == {}
+    assert not list(out.glob("tables/zoo.*"))
+    texts = [path.read_text(encoding="utf-8") for path in out.rglob("*") if path.is_file()]
+    assert len(texts) > 10 and not any("digits-transformer" in text or "squeezenet" in text for text in texts)
+    assert [path.relative_to(results).as_posix() for path in stale(results, whole, "default")] == [
+        "exactness/digits-transformer.json",
+        "cost/digits-transformer.json",
+        "train/digits-transformer",
+        "zoo/squeezenet1_1.json",
+    ]
+    assert stale(results, parameters(), "default") == []
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "named"),
+    [
+        ("profiles/default/seeds", [0], r"train/digits-mlp' was made with other parameters .*\(seeds\)"),
+        ("profiles/default/rounds", 3, r"cost/digits-mlp\.json' was made with other parameters .*\(rounds\)"),
+        ("profiles/default/tasks/digits-mlp/epochs", 2, r"train/digits-mlp' .*\(epochs\)"),
+        ("tasks/digits-mlp/optimizer/lr", 0.5, r"digits-mlp\.json' .*\(task\.optimizer\.lr\)"),
+        ("exactness/rules/il-20", ..., r"digits-\w+\.json' .*\(exactness\.rules\.il-20\)"),
+        ("exactness/dtypes", ["float64"], r"\(exactness\.dtypes\)"),
+        ("cost/rules/il-L/label", "IL", r"\(cost\.rules\.il-L\.label\)"),
+        ("train/rules/zil", ..., r"\(train\.rules\.zil\)"),
+        ("zoo/seed", 1, r"squeezenet1_1\.json' has the seeds \[0\], but params\.yaml lists \[1\]"),
+    ],
+)
+@pytest.mark.parametrize("described", [True, False], ids=["with provenance", "without"])
+def test_a_result_of_other_parameters_is_refused_with_what_differs(results, tmp_path, where, value, named, described):
+    if not described:
+        if "optimizer" in where or "rounds" in where:
+            pytest.skip("nothing but the provenance knows it")
+        for path in results.rglob("*.provenance.json"):
+            path.unlink()
+        named = r"' has .*, but params\.yaml lists " if "/seeds" not in where else None
+    if named is None:  # the other seed lies there, and is not read
+        assert build(results, tmp_path / "out", "default", put(where, value))["tasks"]["digits-mlp"]["accuracy"]["bp"][
+            "seeds"
+        ] == len(value)
+        return
+    with pytest.raises(ResultError, match=named) as refused:
+        build(results, tmp_path / "out", "default", put(where, value))
+    assert "make repro" in str(refused.value) and "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_profile_of_the_reference_alone_has_a_report_in_which_nothing_is_reproduced(results, tmp_path):
+    """Only BP is left in Tables 2 and 3: no panel has anything to draw, and no claim a figure to stand on."""
+    whole = parameters()
+    for stage in ("cost", "train"):
+        whole[stage]["rules"] = {"bp": whole[stage]["rules"]["bp"]}
+    whole["exactness"]["rules"] = {"il-20": whole["exactness"]["rules"]["il-20"]}
+    whole["profiles"]["default"]["zoo"] = []
+    for path in [*results.rglob("*.json")]:
+        if path.name.endswith(".provenance.json"):
+            path.unlink()
+        elif path.parent.name != "zoo":
+            keep = "il-20" if path.parent.name == "exactness" else "bp"
+            change(path, lambda v, keep=keep: v.update(results=[r for r in v["results"] if r["rule"] == keep]))
+    summary = build(results, tmp_path / "out", "default", whole)
+    assert "Not tested." in (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    assert {found["verdict"] for found in summary["claims"].values()} == {NOT_TESTED}
+
+
+def test_a_result_of_another_schema_is_refused(results, tmp_path):
+    change(results / "cost/digits-mlp.json", lambda value: value.update(schema=2))
+    with pytest.raises(ResultError, match=r"cost/digits-mlp\.json' says schema 2, but 1 belongs there; .*make repro"):
+        build(results, tmp_path / "out", "default", parameters())
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_made(results, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/figures").write_text("a file in the way")
+    with pytest.raises(PCBenchError, match=r"cannot write to '.*out/figures'"):
+        build(results, tmp_path / "out", "default", parameters())
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["figures"]
+
+
+LATEX = r"""\documentclass{article}
+\usepackage{booktabs}
+\usepackage[paperwidth=200cm,paperheight=100cm]{geometry}
+\begin{document}
+%s
+\end{document}
+"""
+
+
+def test_tables_are_latex_in_ascii_whatever_the_labels_hold(results, tmp_path):
+    label = "50 % & more_of #1 — é, → {σ} $x$ \\ ~^"
+    whole = put("exactness/rules/il-20/label", label)
+    for path in results.rglob("*.provenance.json"):
+        path.unlink()
+    for path in (results / "exactness").glob("*.json"):
+        change(path, lambda v: [r.update(label=label) for r in v["results"] if r["rule"] == "il-20"])
+    build(results, tmp_path / "out", "default", whole)
+    texts = [path.read_text(encoding="utf-8") for path in sorted((tmp_path / "out/tables").glob("*.tex"))]
+    assert texts and all(text.isascii() for text in texts)
+    if not shutil.which("pdflatex"):
+        pytest.skip("TeX is not installed")
+    (tmp_path / "tables.tex").write_text(LATEX % "\n\n".join(texts))
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "tables.pdf").stat().st_size > 1000
 
 
 def test_the_pipeline_declares_every_file_of_the_report():

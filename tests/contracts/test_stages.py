@@ -16,9 +16,9 @@ import pytest
 import torch
 import yaml
 
-from pcbench import data, stages
+from pcbench import code, data, stages
 from pcbench.errors import PCBenchError
-from pcbench.files import read_json, write_json
+from pcbench.files import read_json
 from pcbench.provenance import result_digest, sidecar
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,26 +57,24 @@ def experiment(digits, **options):
     return stages.Experiment("digits-mlp", "smoke", parameters(**options), digits)
 
 
-def checkpoints():
-    return sorted(path.name for path in stages.CHECKPOINTS.glob("*/*/*/*"))
+def written():
+    """When each seed's checkpoint was written last."""
+    return {path.name: path.stat().st_mtime_ns for path in stages.CHECKPOINTS.glob("*/*/*/*.pt")}
 
 
 @pytest.mark.slow
 def test_training_blocked_at_its_end_is_finished_without_training_again(digits, tmp_path, monkeypatch):
     """Every seed was trained, but the result could not be written: its checkpoints answer the next run."""
-    (tmp_path / "results").write_text("a file in the way")
-    with pytest.raises(PCBenchError, match="cannot write to 'results/smoke/train/digits-mlp'"):
-        stages.train(experiment(digits))
-    assert checkpoints() == ["seed-0.json", "seed-0.pt"]
-    (tmp_path / "results").unlink()
-    (finished,) = stages.CHECKPOINTS.glob("*/*/*/seed-0.json")
-    marked = finished.read_text().replace('"seed": 0', '"seed": 7')  # shows where the result comes from
-    finished.write_text(marked)
-    folder = stages.train(experiment(digits))
-    assert folder == Path("results/smoke/train/digits-mlp")
-    assert (folder / "seed-0.json").read_text() == marked
-    write_json(folder / "seed-0.json", {**read_json(folder / "seed-0.json"), "seed": 0})
-    assert checkpoints() == [], "kept any longer, they would answer a forced rerun"
+    folder = Path("results/smoke/train/digits-mlp")
+    in_the_way = sidecar(folder)
+    with monkeypatch.context() as late:  # what is in the way arises while the stage runs
+        late.setattr(stages, "reproducible", lambda: in_the_way.mkdir(parents=True))
+        with pytest.raises(PCBenchError, match=r"cannot write .*provenance\.json"):
+            stages.train(experiment(digits))
+    in_the_way.rmdir()
+    before = written()
+    assert stages.train(experiment(digits)) == folder and before.keys() == {"seed-0.pt"}
+    assert written() == before, "it was trained again"
     blocked = result_digest(folder)
     clean = tmp_path / "clean"
     clean.mkdir()
@@ -88,21 +86,44 @@ def test_training_blocked_at_its_end_is_finished_without_training_again(digits, 
     assert rules["zil"]["weights_sha256"] == rules["bp"]["weights_sha256"]
     record = read_json(sidecar(again))
     assert record["result_sha256"] == result_digest(again)
+    assert record["code_sha256"] == code.digest("train", "pcbench.tasks.mlp", "pcbench.data.embedded")
     assert (record["parameters"]["epochs"], record["parameters"]["seeds"], record["threads"]) == (1, [0], 1)
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_other_numbers_is_not_gone_on_from(digits, tmp_path):
+def test_a_checkpoint_of_other_numbers_is_not_gone_on_from(digits):
     """After a change of the learning rate the result is that of a run which never saw the old one."""
-    (tmp_path / "results").write_text("a file in the way")
-    with pytest.raises(PCBenchError):
-        stages.train(experiment(digits))
-    (tmp_path / "results").unlink()
-    changed = result_digest(stages.train(experiment(digits, lr=0.01)))
-    assert checkpoints() == [], "those of the old numbers would pile up"
     old = result_digest(stages.train(experiment(digits)))
+    first = written()
+    changed = result_digest(stages.train(experiment(digits, lr=0.01)))
+    assert written().keys() == first.keys() and written() != first, "those of the old numbers would pile up"
     assert changed != old
+    shutil.rmtree(stages.CHECKPOINTS)
     assert result_digest(stages.train(experiment(digits, lr=0.01))) == changed
+
+
+@pytest.mark.slow
+def test_another_seed_and_another_epoch_train_no_more_than_that_to_the_bits_of_a_run_of_all(digits):
+    stages.train(experiment(digits, seeds=(0,), epochs=1))
+    one = written()
+    more = stages.train(experiment(digits, seeds=(0, 1), epochs=1))
+    two = written()
+    assert two["seed-0.pt"] == one["seed-0.pt"] and two.keys() == {"seed-0.pt", "seed-1.pt"}
+    before = {path.name: path.read_bytes() for path in more.iterdir()}
+    whole = result_digest(stages.train(experiment(digits, seeds=(0, 1), epochs=2)))
+    shutil.rmtree(stages.CHECKPOINTS)
+    assert result_digest(stages.train(experiment(digits, seeds=(0, 1), epochs=2))) == whole
+    fewer = stages.train(experiment(digits, seeds=(0, 1), epochs=1))  # there is no way back, but anew
+    assert {path.name: path.read_bytes() for path in fewer.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_asked_for_the_same_again_it_trains_anew(digits):
+    """DVC asks for it only when it is forced to: then what was kept must not answer."""
+    digest = result_digest(stages.train(experiment(digits)))
+    before = written()
+    assert result_digest(stages.train(experiment(digits))) == digest
+    assert written().keys() == before.keys() and written() != before
 
 
 @pytest.mark.slow
@@ -185,4 +206,3 @@ def test_killed_in_the_middle_it_resumes_to_the_same_bits(digits, tmp_path, whol
         )
     )
     assert resumed == result_digest(expected)
-    assert not [path for path in tmp_path.glob(".pcbench/**/*") if path.is_file()]

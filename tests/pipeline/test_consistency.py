@@ -4,7 +4,6 @@ Aimed at: a profile's pipeline that lags behind, a zoo that leaves out a model, 
 """
 
 import re
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -14,17 +13,20 @@ import torchvision
 import yaml
 
 from pcbench import data, params
+from pcbench.check.gate import check, load_expectations
 from pcbench.cli import app
-from pcbench.report.gate import check, load_expectations
+from pcbench.data.table import loader
 from pcbench.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMETERS = params.load(ROOT / "params.yaml")
 PROFILES = PARAMETERS["profiles"]
 EXPECTATIONS = load_expectations(ROOT / "expectations.yaml", PARAMETERS["tasks"])
+FETCH = yaml.safe_load((ROOT / "datasets" / "dvc.yaml").read_text(encoding="utf-8"))
 OTHERS = sorted(path.parent.name for path in ROOT.glob("profiles/*/dvc.yaml"))
 
 sys.path.insert(0, str(ROOT / "profiles"))
+import dependencies  # noqa: E402
 from derive import derive  # noqa: E402
 
 sys.path.pop(0)
@@ -67,30 +69,81 @@ def test_every_command_of_a_pipeline_exists(profile):
 def test_a_pipeline_depends_on_what_exists():
     for stage in pipeline("default")["stages"].values():
         for path in (stage.get("do") or stage)["deps"]:
-            assert path.startswith(("results/", "datasets/${")) or (ROOT / path).exists(), path
+            assert "${item." in path or path.startswith("results/") or (ROOT / path).exists(), path
 
 
-# What no figure depends on: names, messages, how a file is written, and the check of numbers that DVC compares itself.
-HARMLESS = {"pcbench/__init__.py", "pcbench/errors.py", "pcbench/files.py", "pcbench/params.py"}
+@pytest.mark.parametrize("path", ["dvc.yaml", "datasets/dvc.yaml"])
+def test_every_stage_depends_on_exactly_the_code_that_it_imports(path):
+    """Else a change of that code would leave its results as they were, or one of other code make them anew."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert text.count("    deps:") and text == dependencies.rewritten(text), "run `make profiles`"
 
 
-@pytest.mark.parametrize("stage", ["exactness", "cost", "train"])
-def test_a_measurement_depends_on_all_code_that_it_imports(stage):
-    """Else a change of that code would leave its results as they were."""
-    listing = "import sys, pcbench.stages; print(*(m.__file__ for n, m in sys.modules.items() if n[:7] == 'pcbench'))"
-    listed = subprocess.run([sys.executable, "-c", listing], cwd=ROOT, capture_output=True, text=True, check=True)
-    imported = {Path(file).relative_to(ROOT).as_posix() for file in listed.stdout.split()} - HARMLESS
-    tracked = pipeline("default")["stages"][stage]["do"]["deps"]
-    assert imported
-    assert [file for file in sorted(imported) if not any(Path(file).is_relative_to(dep) for dep in tracked)] == []
+def depending(path):
+    """The default profile's stages that a change of a file makes run again, one task and one model as examples."""
+    found = set()
+    for name, stage in {**pipeline("default")["stages"], **FETCH["stages"]}.items():
+        for key, item in ITEMS[name].items() if name in ITEMS else [("", {})]:
+            deps = (stage.get("do") or stage)["deps"]
+            for field, value in item.items():
+                deps = [dep.replace(f"${{item.{field}}}", str(value)) for dep in deps]
+            if any(Path(path).is_relative_to(dep) for dep in deps):
+                found.add(f"{name} {key}".strip())
+    return found
+
+
+TRAINED = {**PROFILES["full"]["tasks"], **PROFILES["default"]["tasks"]}
+EXAMPLES = {name: TRAINED[name] for name in ("digits-mlp", "digits-cnn", "surnames-gru", "agnews-rnn")}
+ITEMS = {**dict.fromkeys(("exactness", "cost", "train"), EXAMPLES), "zoo": {"resnet18": {}}}
+ITEMS["fetch"] = {name: FETCH["stages"]["fetch"]["foreach"][name] for name in ("digits", "ag-news")}
+MEASURED = {f"{stage} {task}" for stage in ("exactness", "cost", "train") for task in EXAMPLES}
+
+
+def of(*tasks):
+    return {each for each in MEASURED if each.split()[1] in tasks}
+
+
+@pytest.mark.parametrize(
+    ("path", "stages"),
+    [
+        ("pcbench/tasks/cnn.py", of("digits-cnn")),
+        ("pcbench/tasks/gated_rnn.py", of("surnames-gru")),
+        ("pcbench/data/text.py", of("agnews-rnn") | {"fetch ag-news"}),
+        ("pcbench/data/embedded.py", of("digits-mlp", "digits-cnn", "surnames-gru") | {"fetch digits"}),
+        ("pcbench/rules/zil.py", MEASURED | {"zoo resnet18"}),
+        ("pcbench/measure/training.py", {each for each in MEASURED if each.startswith("train")}),
+        ("pcbench/measure/cost.py", {each for each in MEASURED if each.startswith("cost")}),
+        ("pcbench/measure/zoo.py", {"zoo resnet18"}),
+        ("pcbench/report/tables.py", {"report"}),
+        ("pcbench/report/page.css", {"report"}),
+        ("pcbench/check/gate.py", set()),
+        ("pcbench/check/reproduction.py", set()),
+        ("pcbench/cli.py", set()),
+        ("pcbench/tasks/table.py", set()),
+        ("requirements.lock", MEASURED | {"zoo resnet18"}),
+    ],
+)
+def test_a_change_reruns_what_depends_on_it_and_nothing_else(path, stages):
+    assert (ROOT / path).is_file()
+    assert depending(path) == stages
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_results_provenance_is_an_output_beside_it_and_no_stage_of_measurement_depends_on_one(profile):
+    for name, stage in pipeline(profile)["stages"].items():
+        body = stage.get("do") or stage
+        if name != "report":
+            result, provenance = (next(iter(out)) if isinstance(out, dict) else out for out in body["outs"])
+            assert provenance == f"{result.removesuffix('.json')}.provenance.json"
+            assert not any(dep.startswith("results") for dep in body["deps"])
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_profile_names_each_tasks_own_data_set(profile):
-    """The pipeline makes a task's stages depend on the data set that is named here."""
-    named = {task: entry["data"] for task, entry in PROFILES[profile]["tasks"].items()}
-    assert named == {task: TASKS[task].data for task in named}
-    assert set(named.values()) <= set(data.names())
+    """And its network's and its loader's modules: the pipeline makes a task's stages depend on what is named here."""
+    keys = ("network", "data", "loader")
+    named = {task: [entry[key] for key in keys] for task, entry in PROFILES[profile]["tasks"].items()}
+    assert named == {task: [*TASKS[task], loader(TASKS[task][1])] for task in named}
 
 
 def test_every_task_has_its_numbers_and_a_profile_that_trains_it():
@@ -99,9 +152,7 @@ def test_every_task_has_its_numbers_and_a_profile_that_trains_it():
 
 
 def test_every_data_set_of_a_profile_is_fetched_by_a_stage():
-    fetched = yaml.safe_load((ROOT / "datasets" / "dvc.yaml").read_text(encoding="utf-8"))
-    fetched = set(fetched["stages"]["fetch"]["matrix"]["name"])
-    assert {entry["data"] for profile in PROFILES.values() for entry in profile["tasks"].values()} <= fetched
+    assert FETCH["stages"]["fetch"]["foreach"] == {name: {"loader": loader(name)} for name in data.names()}
 
 
 def locked(package):

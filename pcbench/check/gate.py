@@ -4,11 +4,11 @@ Exact figures are held to exact bounds, statistical ones to intervals, timings t
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
-import yaml
-
+from pcbench import params
 from pcbench.errors import InvalidParameters, ResultError
+from pcbench.files import read_json, read_yaml
+from pcbench.provenance import digest
 
 PASS, FAIL, NOT_COMPARABLE = "pass", "fail", "not comparable"
 SECTIONS = ("exactness", "weights", "accuracy", "cost", "zoo")
@@ -42,12 +42,7 @@ def load_expectations(path, tasks):
     Raises:
         InvalidParameters: the file is missing, no YAML, or has a section, a task or a bound that does not exist.
     """
-    try:
-        expectations = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidParameters(f"cannot read {str(path)!r}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise InvalidParameters(f"{str(path)!r} is not valid YAML: {error}") from error
+    expectations = read_yaml(path)
     if not isinstance(expectations, dict):
         raise InvalidParameters(f"{str(path)!r} is empty")
     for section, figures in expectations.items():
@@ -73,6 +68,24 @@ def load_expectations(path, tasks):
     return expectations
 
 
+def load_metrics(path, parameters, profile):
+    """Read the metrics of a profile's report.
+
+    Raises:
+        ResultError: they are missing, unreadable, not those of a report, of another profile, or made with other parameters
+            than ``parameters`` (see `pcbench.params.load`): they say nothing of what would be measured now.
+    """
+    metrics = read_json(path)
+    anew = "make it anew with `make repro`"
+    if not isinstance(metrics, dict) or not metrics.get("profile") or not metrics.get("tasks"):
+        raise ResultError(f"{str(path)!r} is no report's metrics.json: it has no profile or no tasks; {anew}")
+    if metrics["profile"] != profile:
+        raise ResultError(f"{str(path)!r} is of profile {metrics['profile']!r}, not of {profile!r}; {anew}")
+    if metrics.get("parameters_sha256") != digest(params.of_profile(parameters, profile)):
+        raise ResultError(f"{str(path)!r} was made with other parameters than params.yaml has now; {anew}")
+    return metrics
+
+
 def check(metrics, expectations, profile):
     """Hold every expectation against the metrics.
 
@@ -94,6 +107,9 @@ def check(metrics, expectations, profile):
     lacking = [key for key in ("profile", "tasks") if not isinstance(metrics, dict) or not metrics.get(key)]
     if lacking:
         raise ResultError(f"metrics.json has no {' and no '.join(lacking)}; make it anew with `pcbench report`")
+    parts = [*_values(metrics["tasks"]), metrics["tasks"], metrics.get("zoo", {})]
+    if not isinstance(metrics["profile"], str) or not all(isinstance(part, dict) for part in parts):
+        raise ResultError("metrics.json is damaged; make it anew with `pcbench report`")
     findings = []
     skipped = expectations.get("not_comparable", {}).get(metrics["profile"], [])
     for section in SECTIONS:
@@ -111,6 +127,10 @@ def check(metrics, expectations, profile):
             for name in tasks:
                 findings.append(_hold(f"{section}.{name}.{key}", _look_up(measured.get(name), key), bounds))
     return findings
+
+
+def _values(tasks):
+    return tasks.values() if isinstance(tasks, dict) else ()
 
 
 _MISSING = object()

@@ -1,0 +1,59 @@
+"""One result made again from its provenance, and compared with what it was."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pcbench import stages
+from pcbench.check.comparison import Comparison, compare_sources, environment
+from pcbench.errors import InvalidParameters, ResultError
+from pcbench.report.results import STAGES, read_source
+from pcbench.tasks import TASKS, get
+
+_AGAIN = "again"
+
+
+def repeat(result, datasets):
+    """Run the stage that made ``result`` again, with the parameters of its provenance; nothing of it is overwritten.
+
+    Args:
+        result: ``results/<profile>/<stage>/<task>.json``; of training the
+            folder ``.../train/<task>``, or one seed's file in it.
+        datasets: the folder that holds the data sets.
+
+    Returns:
+        `pcbench.check.comparison.Comparison` of one result: the recorded one first.
+
+    Raises:
+        InvalidParameters: that is not the path of a result.
+        ResultError: the result is unreadable, or nothing says what it was made of.
+    """
+    path, seeds = Path(result), None
+    if path.stem.startswith("seed-") and path.parent.parent.name == "train":
+        number = path.stem.removeprefix("seed-")
+        path, seeds = path.parent, [int(number)] if number.isdecimal() else None
+    stage = path.parent.name
+    if stage not in STAGES or not path.exists():
+        raise InvalidParameters(f"{str(result)!r} is no result; name one such as results/default/train/digits-mlp")
+    recorded = read_source(stage, path.stem, path, seeds)
+    parameters = {} if recorded.provenance is None else recorded.provenance.get("parameters", {})
+    if stage not in parameters:
+        raise ResultError(
+            f"{str(path)!r} has no provenance of its own bytes beside it, so nothing says what to run again"
+        )
+    with TemporaryDirectory(prefix="pcbench-") as folder:
+        made = getattr(stages, stage)(_experiment(stage, path.stem, parameters, seeds, Path(datasets), Path(folder)))
+        again = read_source(stage, path.stem, made, seeds)
+        return Comparison(environment([recorded], [again]), [compare_sources(recorded, again)])
+
+
+def _experiment(stage, name, recorded, seeds, datasets, folder):
+    """The experiment that a provenance's parameters describe: the inverse of `pcbench.params.of_stage`."""
+    trained = {"epochs": recorded.get("epochs", 1)}
+    profile = {
+        "seeds": seeds or recorded.get("seeds", [0]),
+        "rounds": recorded.get("rounds", 1),
+        "zoo": [name],
+        "tasks": {name: {"data": get(name).data, **trained}} if name in TASKS else {},
+    }
+    parameters = {"profiles": {_AGAIN: profile}, "tasks": {name: recorded.get("task")}, stage: recorded[stage]}
+    return stages.Experiment(name, _AGAIN, parameters, datasets, folder / "results", folder / "checkpoints")

@@ -1,0 +1,31 @@
+"""A fully connected network."""
+
+import torch
+from torch import nn
+
+FAMILY = "mlp"
+
+
+class MLP(nn.Module):
+    """Fully connected network with two hidden layers.
+
+    Maps images ``(batch, 1, height, width)`` to logits ``(batch, classes)``.
+    """
+
+    def __init__(self, pixels, classes, hidden):
+        super().__init__()
+        self.hidden1 = nn.Linear(pixels, hidden)
+        self.hidden2 = nn.Linear(hidden, hidden)
+        self.readout = nn.Linear(hidden, classes)
+
+    def forward(self, images):
+        """Return the logits."""
+        x = images.flatten(1)
+        x = torch.tanh(self.hidden1(x))
+        x = torch.tanh(self.hidden2(x))
+        return self.readout(x)
+
+
+def model(data, **numbers):
+    """The network for a data set, with a task's numbers."""
+    return MLP(data.train.inputs[0].numel(), len(data.classes), **numbers)

@@ -1,0 +1,29 @@
+"""A recurrent network that reads images."""
+
+from torch import nn
+
+FAMILY = "rnn"
+
+
+class RowRNN(nn.Module):
+    """Many-to-one recurrent network that reads an image row by row.
+
+    Maps images ``(batch, 1, steps, features)`` to logits ``(batch, classes)``: the last hidden state is read out.
+    """
+
+    def __init__(self, features, classes, hidden):
+        super().__init__()
+        self.cell = nn.RNNCell(features, hidden)
+        self.readout = nn.Linear(hidden, classes)
+
+    def forward(self, images):
+        """Return the logits."""
+        state = images.new_zeros(images.shape[0], self.cell.hidden_size)
+        for row in images.squeeze(1).unbind(1):
+            state = self.cell(row, state)
+        return self.readout(state)
+
+
+def model(data, **numbers):
+    """The network for a data set, with a task's numbers."""
+    return RowRNN(data.train.inputs.shape[-1], len(data.classes), **numbers)

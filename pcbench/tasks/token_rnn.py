@@ -1,0 +1,33 @@
+"""A recurrent network that reads texts."""
+
+from torch import nn
+
+FAMILY = "rnn"
+
+
+class TokenRNN(nn.Module):
+    """Many-to-one recurrent network that reads a text token by token; a token may be a character or a word.
+
+    Maps token numbers ``(batch, length)``, padded with 0 on the left so that every text ends at the last step, to
+    logits ``(batch, classes)``. Only the last ``steps`` tokens are read: few surnames are longer.
+    """
+
+    def __init__(self, tokens, classes, steps, embedding, hidden):
+        super().__init__()
+        self.steps = steps
+        self.embedding = nn.Embedding(tokens, embedding, padding_idx=0)
+        self.cell = nn.RNNCell(embedding, hidden)
+        self.readout = nn.Linear(hidden, classes)
+
+    def forward(self, texts):
+        """Return the logits."""
+        embedded = self.embedding(texts[:, -self.steps :])
+        state = embedded.new_zeros(embedded.shape[0], self.cell.hidden_size)
+        for token in embedded.unbind(1):
+            state = self.cell(token, state)
+        return self.readout(state)
+
+
+def model(data, **numbers):
+    """The network for a data set, with a task's numbers."""
+    return TokenRNN(len(data.vocabulary), len(data.classes), **numbers)

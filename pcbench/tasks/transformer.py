@@ -1,0 +1,32 @@
+"""A Transformer encoder that reads images."""
+
+import torch
+from torch import nn
+
+FAMILY = "transformer"
+
+
+class RowTransformer(nn.Module):
+    """Transformer encoder whose tokens are an image's rows.
+
+    Maps images ``(batch, 1, tokens, features)`` to logits ``(batch, classes)``: the mean over tokens is read out.
+    """
+
+    def __init__(self, tokens, features, classes, width, heads, layers, dropout):
+        super().__init__()
+        self.embedding = nn.Linear(features, width)
+        self.position = nn.Parameter(torch.randn(tokens, width) / width**0.5)
+        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers)
+        self.readout = nn.Linear(width, classes)
+
+    def forward(self, images):
+        """Return the logits."""
+        tokens = self.embedding(images.squeeze(1)) + self.position
+        return self.readout(self.encoder(tokens).mean(dim=1))
+
+
+def model(data, **numbers):
+    """The network for a data set, with a task's numbers."""
+    tokens, features = data.train.inputs.shape[-2:]
+    return RowTransformer(tokens, features, len(data.classes), **numbers)

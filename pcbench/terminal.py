@@ -1,0 +1,136 @@
+"""What is printed, on whatever it is printed to: no encoding, closed pipe or bracket changes an answer or an exit code.
+
+Exit codes: 0, the answer is yes; 1, it is no; 2, there is no answer; 130 and 143, interrupted. Only a verdict makes a 1.
+"""
+
+import os
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+from pcbench.errors import PCBenchError, told
+
+console = Console(markup=False, highlight=False, soft_wrap=True)
+
+
+def say(text):
+    """Print ``text`` as it is: a bracket in a path is a bracket, and no line is folded."""
+    console.print(text)
+
+
+def table(heads, sections):
+    """Print a table; cells fold rather than lose letters.
+
+    Args:
+        heads: the columns' heads.
+        sections: lists of rows, with a line between two of them; a row holds a text for each column.
+    """
+    made = Table(*(Column(Text(head), overflow="fold") for head in heads))
+    for rows in sections:
+        for row in rows:
+            made.add_row(*(Text(str(cell)) for cell in row))
+        made.add_section()
+    console.print(made, soft_wrap=False)
+
+
+@contextmanager
+def progress(description, total):
+    """Show a progress bar; yield the function that advances it by one."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda: bar.advance(task)
+
+
+class _Output:
+    """A stream whose reader may have gone: then what is written goes nowhere, and the work and its verdict go on.
+
+    What the stream's encoding lacks is written as ``?``; a full disk is a `PCBenchError`.
+    """
+
+    def __init__(self, stream):
+        self._stream = stream
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        """Write ``text``."""
+        return self._try(self._stream.write, text)
+
+    def flush(self):
+        """Hand on what is buffered."""
+        return self._try(self._stream.flush)
+
+    def _try(self, act, *arguments):
+        try:
+            return act(*arguments)
+        except OSError as error:
+            # Also what is still buffered goes nowhere now: flushed at the interpreter's end, it would fail again.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            if not isinstance(error, BrokenPipeError):
+                raise PCBenchError(f"cannot write the output ({error.strerror})") from error
+            return None
+
+
+def run(app):
+    """Call ``app``, which ends with SystemExit; errors that the user can mend are one line and exit code 2.
+
+    So is every other exception: a traceback's exit code would be 1, and 1 means "not equal" here.
+    ``PCBENCH_TRACEBACK=1`` shows where it came from.
+    """
+    before = sys.stdout, sys.stderr
+    # Without any stream (`>&-`), Python has None in its place.
+    sys.stdout, sys.stderr = (_Output(stream) if stream else open(os.devnull, "w") for stream in before)  # noqa: SIM115
+    try:
+        with _terminated():
+            app()
+            sys.stdout.flush()
+    except SystemExit as end:
+        try:
+            sys.stdout.flush()
+        except PCBenchError as error:
+            _refuse(error)
+        raise end
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except PCBenchError as error:
+        _refuse(error)
+    except Exception as error:
+        if os.environ.get("PCBENCH_TRACEBACK"):
+            raise
+        _refuse(f"{told(error)}; this is a fault of PCBench, please report it (PCBENCH_TRACEBACK=1 shows more)")
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _refuse(error):
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
+    sys.exit(2)
+
+
+@contextmanager
+def _terminated():
+    """SIGTERM unwinds the stack like Ctrl-C, so that children end and no half file stays; the exit code is 143."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number, frame):
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
