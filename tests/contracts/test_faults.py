@@ -268,12 +268,12 @@ def test_a_worker_that_is_killed_twice_is_reported_and_what_is_finished_is_kept(
 
 @pytest.mark.slow
 def test_two_trainings_of_one_task_wait_for_each_other(place):
-    place.epochs(10)
-    first = place.start("train", TASK, "--profile", "smoke")
-    until(lambda: place.files(".pcbench/**/seed-*.pt"))
-    code, _, err = place.train()
-    assert first.wait(timeout=60) == 0 and code == 0
-    assert f"training of '{TASK}' is already going on in another process; waiting" in err
+    with alone(place.folder / f".pcbench/checkpoints/smoke/{TASK}.lock", "this test"):
+        second = place.start("train", TASK, "--profile", "smoke")
+        said = second.stderr.readline()
+        assert not place.files(".pcbench/**/seed-*") and not place.files("results/**/*")
+    assert f"training of '{TASK}' is already going on in another process; waiting" in said
+    assert second.wait(timeout=300) == 0 and place.files("results/**/seed-*")
 
 
 def test_who_must_wait_says_so_and_then_goes_on(tmp_path, capsys):
@@ -348,12 +348,13 @@ def test_an_interrupted_pipeline_ends_dvc_and_its_stage_and_is_gone_on_with(repo
 
 @pytest.mark.slow
 def test_two_runs_of_the_pipeline_wait_for_each_other(repository):
-    (repository.folder / "seconds").write_text("3")
-    first = repository.start("repro")
-    until(lambda: (repository.folder / "pid").exists())
-    code, _, err = repository.run("repro")
-    assert first.wait(timeout=60) == 0 and code == 0
-    assert "a run of the pipeline is already going on in another process; waiting for its end" in err
+    (repository.folder / "seconds").write_text("0")
+    with alone(repository.folder / ".pcbench/repro.lock", "this test"):
+        second = repository.start("repro")
+        said = second.stderr.readline()
+        assert not (repository.folder / "pid").exists()
+    assert "a run of the pipeline is already going on in another process; waiting for its end" in said
+    assert second.wait(timeout=300) == 0 and (repository.folder / "out").exists()
 
 
 @pytest.mark.slow
