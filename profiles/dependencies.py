@@ -18,6 +18,7 @@ BY_ITEM = {
     "pcbench/tasks/${item.network}.py": "pcbench.tasks",
     "pcbench/data/${item.loader}.py": "pcbench.data",
 }
+SHIPPED = ("py", "j2", "css")
 _STAGE = re.compile(r"^  (\w+):\n(?:    .*\n|\n)+", re.MULTILINE)
 _DEPS = re.compile(r"^( +)deps:.*\n((?:\1  - .*\n)+)", re.MULTILINE)
 
@@ -49,8 +50,8 @@ def _folded(files):
     """The files, with a folder's name in place of all that it holds."""
     folded = sorted(files)
     for folder in sorted({str(Path(file).parent) for file in files} - {"pcbench"}):
-        inside = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*") if path.suffix != ".pyc"}
-        inside = {path for path in inside if (ROOT / path).is_file()}
+        inside = {path for kind in SHIPPED for path in (ROOT / folder).rglob(f"[!.]*.{kind}")}
+        inside = {path.relative_to(ROOT).as_posix() for path in inside}
         if inside <= files:
             folded = [file for file in folded if file not in inside] + [folder]
     return sorted(folded)

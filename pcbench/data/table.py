@@ -6,7 +6,7 @@ pipeline knows what code the task depends on; a test holds the two together.
 
 from pcbench.errors import InvalidParameters
 
-_FAMILIES = {
+FAMILIES = {
     "embedded": ("digits", "surnames"),
     "images": ("mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "svhn"),
     "text": ("ag-news", "imdb", "sst2"),
@@ -15,7 +15,7 @@ _FAMILIES = {
 
 def names():
     """The names of all data sets."""
-    return tuple(name for family in _FAMILIES.values() for name in family)
+    return tuple(name for family in FAMILIES.values() for name in family)
 
 
 def loader(name):
@@ -24,7 +24,7 @@ def loader(name):
     Raises:
         InvalidParameters: no data set of that name.
     """
-    for family, members in _FAMILIES.items():
+    for family, members in FAMILIES.items():
         if name in members:
             return family
     raise InvalidParameters(f"unknown data set {name!r}; the data sets are {', '.join(names())}")

@@ -6,11 +6,13 @@ time zone, hash seed, umask or path.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from pcbench import data, instructions
@@ -160,3 +162,49 @@ def test_timings_are_taken_unpinned_even_below_a_pinned_process(tmp_path, digits
     own = run([], tmp_path, "import torch; print(torch.backends.cpu.get_cpu_capability(), end='')").stdout
     assert read_json(sidecar(path))["instruction_set"]["pinned"] == "native"
     assert read_json(path)["instruction_set"] == own
+
+
+VENDOR = """
+#include <stdlib.h>
+int mkl_serv_intel_cpu(void) { return getenv("PLAY_INTEL") != NULL; }
+int mkl_serv_intel_cpu_true(void) { return getenv("PLAY_INTEL") != NULL; }
+"""
+KERNELS = """
+import hashlib
+from pcbench import instructions
+instructions.pin()
+import torch
+torch.set_num_threads(1)
+sha = hashlib.sha256()
+for dtype in (torch.float32, torch.float64):
+    a, b = torch.randn(64, 300, dtype=torch.float64, generator=torch.manual_seed(0)).to(dtype).split([30, 34])
+    square = torch.cat((a, b))[:, :64]
+    images = torch.cat((a, b)).reshape(4, 3, 40, 40)
+    for found in (
+        *(a @ b.T, a @ b[0], a[0] @ b[0], a[:, :7] @ b[:5, :7].T, torch.bmm(images[:, 0], images[:, 1])),
+        *(a.tanh(), a.exp(), a.erf(), a.sin(), a.sigmoid(), a.softmax(1), a.sum(), torch.fft.fft(a).real),
+        *(torch.linalg.inv(square), torch.linalg.svdvals(square), torch.linalg.qr(square)[1]),
+        *(torch.nn.functional.conv2d(images, images[:, :, :3, :3]), torch.nn.functional.gelu(a)),
+    ):
+        sha.update(found.contiguous().numpy().tobytes())
+print(sha.hexdigest())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+@pytest.mark.skipif("BLAS_INFO=mkl" not in torch.__config__.show(), reason="a PyTorch without MKL")
+def test_the_kernels_have_the_same_bits_where_mkl_takes_the_processor_for_another_makers(tmp_path):
+    """MKL asks these two functions; here they answer as is wanted."""
+    (tmp_path / "vendor.c").write_text(VENDOR)
+    library = str(tmp_path / "vendor.so")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "vendor.c"], check=True)
+
+    def bits(**environment):
+        done = run([], tmp_path, KERNELS, LD_PRELOAD=library, **environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    intel, amd = bits(PLAY_INTEL="1"), bits()
+    assert intel == amd
+    assert bits(PLAY_INTEL="1", PCBENCH_CPU="native") != bits(PCBENCH_CPU="native"), "a control that must differ"
