@@ -144,6 +144,12 @@ def capture(rule, inputs, targets, loss_fn):
             f"{type(rule.model).__name__} cannot be captured as a program: what it does depends on the values of tensors "
             f"({told(error)}); use the rule as it is"
         ) from error
+    for node in module.graph.nodes:
+        if _has_a_shape_of_its_own(node):
+            raise UnsupportedModule(
+                f"{type(rule.model).__name__} cannot be captured as a program: the shape of what {node.target} gives depends on "
+                f"the values of tensors ({_line(node) or 'its line is not known'}); use the rule as it is"
+            )
     if random_digest(torchs=False) != before:
         raise UnsupportedModule(
             f"{type(rule.model).__name__} cannot be captured as a program: its forward draws from NumPy's or Python's random "
@@ -212,6 +218,9 @@ class _Canoniser:
 
     def _constant(self, node):
         tensor = getattr(self._program.module, node.target)
+        if not isinstance(tensor, torch.Tensor):  # a generator
+            self._at_new_root(node, _digest("object", type(tensor).__name__, node.target))
+            return
         name = self._program.names.get(id(tensor))
         root = ("constant", id(tensor))
         if root not in self._memory:
@@ -280,6 +289,16 @@ class _Canoniser:
         if digest not in self._steps:
             self._steps[digest] = Step(digest, str(node.target), line)
             self._made_by[digest] = reads
+
+
+def _has_a_shape_of_its_own(node):
+    """Whether the values of an operation's operands decide on the shape of its result, which a program takes as given."""
+    if torch.Tag.dynamic_output_shape not in getattr(node.target, "tags", ()):
+        return False
+    if node.target is not aten.index.Tensor:
+        return True
+    indices = [index.meta.get("val") for index in node.args[1] if isinstance(index, fx.Node)]
+    return any(value is None or value.dtype in (torch.bool, torch.uint8) for value in indices)
 
 
 def _digest(*parts):

@@ -103,7 +103,7 @@ def weight_update(model, rule, inputs, targets, loss_fn):
         raise InvalidParameters(f"{type(model).__name__} has no parameters to learn, so there is nothing to compare")
     # Copies of everything that a forward or a loss may write into.
     model, loss_fn = copied(model), copy.deepcopy(loss_fn) if isinstance(loss_fn, nn.Module) else loss_fn
-    inputs, targets = pytree.tree_map(_cloned, (inputs, targets))
+    inputs, targets = clone_tensors((inputs, targets))
     model.zero_grad(set_to_none=True)
     with kept_randomness():
         rule(model).backward(inputs, targets, loss_fn)
@@ -123,6 +123,11 @@ def check_repeats(expected, repeat):
         "outside of the module decides (a counter in a global or a class attribute, a generator of the file's own, a "
         "kernel that is not deterministic); make it part of the module, or call torch.use_deterministic_algorithms(True)"
     )
+
+
+def clone_tensors(tree):
+    """A copy of a pytree whose tensors are copies without history."""
+    return pytree.tree_map(_cloned, tree)
 
 
 def _cloned(leaf):
