@@ -151,7 +151,7 @@ class Values(TorchFunctionMode):
                 products = self._products(node, errors, create_graph)
                 self._keep(node, errors)
                 for (following, number), product in zip(node.next_functions, products, strict=True):
-                    if following is not None and product is not None:
+                    if following is not None:
                         pending.arrive(following, number, product)
         if inputs is None:
             return pending.leaves
@@ -180,7 +180,9 @@ class Values(TorchFunctionMode):
                 errors = [error if error is None else self.leaf(error) for error in errors]
         custom = isinstance(node, torch._C._FunctionBase)
         # Only the engine runs a node's own hooks, and knows whether a function wants zeros for errors that are missing.
-        if node in self._handed_out or (custom and None in errors):
+        if custom and all(error is None for error in errors):
+            errors = [torch.zeros(m.shape, dtype=m.dtype, device=m.device) for m in node._input_metadata]
+        if node in self._handed_out or (custom and any(error is None for error in errors)):
             return _by_engine(node, errors, create_graph)
         if custom:
             return _of_custom_function(node, errors)
@@ -334,16 +336,21 @@ class _Pending:
     def __init__(self, values, route):
         self.leaves = {}
         self._values, self._route = values, route
-        self._arrived, self._heap, self._now = {}, [], float("inf")
+        self._arrived, self._heap, self._passed = {}, [], set()
 
     def __bool__(self):
         return bool(self._heap)
 
     def arrive(self, node, number, error):
-        """Add a contribution to the error of the value at an edge, as the engine does: in this order."""
+        """Add a contribution to the error of the value at an edge, as the engine does: in this order.
+
+        None, an error that is not defined, is no contribution; but its node is visited all the same, as by the engine: a
+        custom function may make zeros of it.
+        """
         place = self._values.resolved(node, number)
         if not isinstance(place, tuple):
-            self.leaves[place] = _sum(self.leaves.get(place), _fitted(error, place))
+            if error is not None:
+                self.leaves[place] = _sum(self.leaves.get(place), _fitted(error, place))
             return
         node, number = place
         if not self._route.leads_through(node):
@@ -351,21 +358,22 @@ class _Pending:
         slots = self._arrived.get(node)
         if slots is None:
             order = node._sequence_nr()
-            if order > self._now:
+            if order in self._passed:
                 raise UnsupportedModule(
                     f"an error arrived at {node.name()} after that had passed its error on: part of the forward ran in "
-                    "another thread, or its operations were recorded in another order than they ran"
+                    "another thread, or recorded its operations in another order than it ran them"
                 )
             slots = self._arrived[node] = {}
             heapq.heappush(self._heap, (-order, len(self._heap), id(node), node))
-        slots[number] = _sum(slots.get(number), _fitted(error, node._input_metadata[number]))
+        if error is not None:
+            slots[number] = _sum(slots.get(number), _fitted(error, node._input_metadata[number]))
 
     def pop(self):
         """The latest of the operations at which errors have arrived, and its errors, one for each of its outputs."""
         *_, node = heapq.heappop(self._heap)
-        self._now = node._sequence_nr()
+        self._passed.add(node._sequence_nr())
         slots = self._arrived.pop(node)
-        return node, [slots.get(number) for number in range(max(len(node._input_metadata), max(slots) + 1))]
+        return node, [slots.get(number) for number in range(len(node._input_metadata))]
 
 
 def edge_of(tensor):
@@ -447,6 +455,8 @@ def _of_custom_function(node, errors):
 
 def _by_engine(node, errors, create_graph):
     """The products of a node that may have hooks of its own."""
+    if not any(error is not None for error in errors):
+        return [None] * len(node.next_functions)
     roots = [(GradientEdge(node, number), error) for number, error in enumerate(errors) if error is not None]
     edges = list(dict.fromkeys(edge for edge in node.next_functions if edge[0] is not None))
     found = torch.autograd.grad(

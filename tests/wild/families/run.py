@@ -77,9 +77,9 @@ def kept_rows(rule):
 
 def measure(cases, rule, jobs):
     """Yield the row of each model, in the order in which they are done, ``jobs`` at a time."""
-    from pcbench.provenance import source_digest
+    from pcbench.code import digest
 
-    code, waiting, running = source_digest()[:12], list(reversed(cases.items())), {}
+    code, waiting, running = digest("verify")[:12], list(reversed(cases.items())), {}
     while waiting or running:
         while waiting and len(running) < jobs:
             receiver, sender = multiprocessing.Pipe(duplex=False)
@@ -126,22 +126,24 @@ def report(rows, expected):
     """The page: totals, every row that is not identical with its cause, then a table a package."""
     from causes import CAUSES
 
-    from pcbench.provenance import source_digest
+    from pcbench.code import digest
 
     trained = [row for row in rows if not row["verdict"].startswith("BP")]
     versions = ", ".join(f"{p} {metadata.version(p)}" for p in ("torch", *PACKAGES))
     identical = sum(row["verdict"] == "identical" for row in trained)
-    other_code = sum(row["code"] != source_digest()[:12] for row in rows)
+    other_code = sum(row["code"] != digest("verify")[:12] for row in rows)
     lines = [
         "# Z-IL on the models of real code bases",
         "",
         f"**Bit-identical on {identical} of the {len(trained)} models that backpropagation trains and repeats**; "
         f"{len(rows)} of {expected} measured, {date.today()}, by `make test-wild`.",
         "",
-        f"{versions}; Python {sys.version.split()[0]}, one thread of a CPU, float32 but where a model says otherwise. Random",
-        "weights from (mostly tiny) configurations, training mode with dropout and drop path, two weight updates with SGD",
+        f"{versions}; Python {sys.version.split()[0]}, one thread of a CPU.",
+        "",
+        "Random weights from small configurations, training mode with dropout and drop path, two weight updates with SGD",
         "in between; loss, gradients, buffers and the random states of torch, NumPy and Python are compared bit by bit.",
-        "Operations are those that autograd records for the first loss.",
+        "Operations are those that autograd records for the first loss; vertices those of `pcbench.Graph`, which is empty",
+        "where the state form cannot evaluate an operation again at other values.",
     ]
     if other_code:
         lines += ["", f"{other_code} rows are by another state of `pcbench/` than the report."]
