@@ -15,6 +15,7 @@ class _Kind:
 
     words: str
     fits: Callable
+    optional: bool = False
 
 
 def _integer(least):
@@ -40,7 +41,8 @@ _DTYPES = _different("names, float32 or float64", lambda dtype: dtype in ("float
 # The form of params.yaml. Under `...` stands the form of the keys that are not named; without it there are no others. Where
 # only such keys are known, there must be one at least: a table of nothing would be no answer.
 _OPTIONS = {...: _ANY}
-_RULE = {"label": _TEXT, "rule": _one_of(*NAMES), ...: _ANY}
+_FLAG = _Kind("true or false", lambda value: isinstance(value, bool), optional=True)
+_RULE = {"label": _TEXT, "rule": _one_of(*NAMES), "captured": _FLAG, ...: _ANY}
 _RULES = {"bp": {"label": _TEXT, "rule": _one_of("bp")}, ...: _RULE}  # the reference is always there
 _FORM = {
     "profiles": {
@@ -89,7 +91,7 @@ def _check(value, form, path, where):
     if not value and set(form) == {...} and form is not _OPTIONS:
         raise InvalidParameters(f"{at} is empty; it must hold one at least")
     for key in form:
-        if key is not ... and key not in value:
+        if key is not ... and key not in value and not getattr(form[key], "optional", False):
             raise InvalidParameters(f"{at} has no key {key!r}; its keys are {_keys(form)}")
     for key, inner in value.items():
         if key not in form and ... not in form:
@@ -178,5 +180,5 @@ def differing(first, second, at=""):
 
 def rule_options(entry):
     """Split a rule's entry in params.yaml into its registered name and its options."""
-    options = {key: value for key, value in entry.items() if key not in ("label", "rule")}
+    options = {key: value for key, value in entry.items() if key not in ("label", "rule", "captured")}
     return entry["rule"], options

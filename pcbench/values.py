@@ -123,7 +123,7 @@ class Values(TorchFunctionMode):
         The code carries −ε, the sign that optimizers descend.
 
         Args:
-            outputs: tensors.
+            outputs: tensors; the list is emptied, so that each vertex is freed as soon as it has passed its error on.
             errors: one for each of them, of its shape.
             inputs: the tensors whose errors are asked for, only; None asks for all that are read without history
                 (parameters).
@@ -138,8 +138,10 @@ class Values(TorchFunctionMode):
         route = _Everywhere() if inputs is None else _Route(self, outputs, inputs)
         pending = _Pending(self, route)
         with torch.set_grad_enabled(create_graph):
-            for output, error in zip(outputs, errors, strict=True):
+            for error in errors:
+                output = outputs.pop(0)
                 pending.arrive(*(edge_of(output) or (_accumulator(output), 0)), error)
+                del output
             while pending:
                 node, errors = pending.pop()
                 errors = [self._whole(node, number, error) for number, error in enumerate(errors)]

@@ -246,7 +246,10 @@ def _timings(first, second):
     lines, judged = [], []
     records = [_records(source) for source in (first, second)]
     reference = (None, "bp", None)
-    samples = [{key: record["metrics"]["seconds"]["samples"] for key, record in side.items()} for side in records]
+    samples = [
+        {key: record["metrics"]["seconds"]["samples"] for key, record in side.items() if "refused" not in record}
+        for side in records
+    ]
     for key in samples[0]:
         if key == reference or key not in samples[1]:
             continue

@@ -12,7 +12,7 @@ from pcbench.provenance import digest
 
 PASS, FAIL, NOT_COMPARABLE = "pass", "fail", "not comparable"
 SECTIONS = ("exactness", "weights", "accuracy", "cost", "zoo")
-BOUNDS = ("min", "max", "equals")
+BOUNDS = ("min", "max", "equals", "same_as")
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,10 @@ def load_expectations(path, tasks):
                 raise InvalidParameters(f"{where}: unknown task {task!r}; the tasks are {', '.join(tasks)}")
             if not isinstance(bounds, dict) or not bounds or set(bounds) - set(BOUNDS):
                 raise InvalidParameters(f"{where}: a bound is one of {', '.join(BOUNDS)}")
+            if not isinstance(bounds.get("same_as", ""), str):
+                raise InvalidParameters(f"{where}: same_as is {bounds['same_as']!r}; it must name a figure of the task")
             for kind, bound in bounds.items():
-                if kind != "equals" and (type(bound) not in (int, float) or bound != bound):
+                if kind not in ("equals", "same_as") and (type(bound) not in (int, float) or bound != bound):
                     # YAML reads 1e-3 as text, 1.0e-3 as a number.
                     raise InvalidParameters(f"{where}: {kind} is {bound!r}; it must be a number, such as 1.0e-3")
     return expectations
@@ -90,8 +92,9 @@ def check(metrics, expectations, profile):
     """Hold every expectation against the metrics.
 
     A figure is named ``task.rule.key``, or ``task.rule.dtype.key`` for exactness, or ``model.key`` for the zoo; the task
-    ``*`` stands for every task of the profile. A figure that is missing is a failure, also if its whole task is: a
-    check that cannot fail is none.
+    ``*`` stands for every task of the profile. The bound ``same_as`` names another figure of the same task and section
+    (``rule.key``), which it equals. A figure that is missing is a failure, also if its whole task is: a check that cannot
+    fail is none.
 
     Args:
         metrics: the content of metrics.json.
@@ -125,7 +128,11 @@ def check(metrics, expectations, profile):
                 findings.append(Finding(NOT_COMPARABLE, f"{section}.{figure}", "not of this profile", _text(bounds)))
                 continue
             for name in tasks:
-                findings.append(_hold(f"{section}.{name}.{key}", _look_up(measured.get(name), key), bounds))
+                value, beside = _look_up(measured.get(name), key), bounds
+                if "same_as" in bounds:
+                    other = _look_up(measured.get(name), bounds["same_as"])
+                    beside = {**bounds, "same_as": other}
+                findings.append(_hold(f"{section}.{name}.{key}", value, beside, _text(bounds)))
     return findings
 
 

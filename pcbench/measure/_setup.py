@@ -9,7 +9,7 @@ from pcbench.data.text_pipeline import batches
 from pcbench.errors import InvalidParameters, told
 from pcbench.params import rule_options
 from pcbench.provenance import global_stream, stream
-from pcbench.rules import by_name
+from pcbench.rules import Captured, by_name
 
 
 def initial_model(task, numbers, data, seed):
@@ -48,7 +48,8 @@ def first_batch(split, batch_size, seed):
 def make_rule(entry, model, seed):
     """The learning rule of an entry under ``rules`` in params.yaml; its noise comes from the seed's own stream."""
     name, options = rule_options(entry)
-    return by_name(name, model, generator=stream(seed, "noise"), **options)
+    rule = by_name(name, model, generator=stream(seed, "noise"), **options)
+    return Captured(rule) if entry.get("captured") else rule
 
 
 def make_optimizer(settings, model):

@@ -5,7 +5,7 @@ from pathlib import Path
 from pcbench import params
 from pcbench.files import check_writable, write_json, write_text
 from pcbench.provenance import digest
-from pcbench.report import claims, figures, metrics, page, tables
+from pcbench.report import claims, figures, metrics, page, table, tables
 from pcbench.report.results import read, read_zoo
 
 
@@ -39,9 +39,9 @@ def build(results, out, profile, parameters):
     summary["claims"] = claims.judge(summary)
     built = tables.build(tasks, summary, zoo)
     files = {"index.html": page.render(tasks, zoo, summary, built)}
-    for table in built:
-        for suffix, write in (("md", tables.markdown), ("tex", tables.latex), ("csv", tables.as_csv)):
-            files[f"tables/{table.name}.{suffix}"] = write(table)
+    for each in built:
+        for suffix, write in (("md", table.markdown), ("tex", table.latex), ("csv", table.as_csv)):
+            files[f"tables/{each.name}.{suffix}"] = write(each)
     for draw in (figures.divergence, figures.accuracy, figures.cost):
         files[f"figures/{draw.__name__}.svg"] = draw(tasks)
     for name, text in files.items():

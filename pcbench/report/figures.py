@@ -13,7 +13,10 @@ from pcbench.report.results import REFERENCE, ordered
 
 INK, GRID, PAPER = "#24292f", "#8c959f", "#ffffff"
 # Okabe and Ito's palette: told apart by the colour-blind, and in grey.
-COLOURS = {"bp": "#999999", "zil": "#0072b2", "il": "#d55e00", "il-L": "#e69f00", "il-20": "#d55e00"}
+COLOURS = {
+    **{"bp": "#999999", "bp-captured": "#999999", "zil": "#0072b2", "zil-captured": "#56b4e9"},
+    **{"il": "#d55e00", "il-L": "#e69f00", "il-20": "#d55e00", "il-20-captured": "#cc79a7"},
+}
 OTHER = "#009e73"
 MOST_POINTS = 300
 
@@ -139,6 +142,7 @@ def _accuracy_panel(panel, task):
 
 def _cost_panel(panel, task):
     rules = {rule: records[0] for rule, records in _by_rule(task.cost).items() if rule != REFERENCE}
+    rules = {rule: record for rule, record in rules.items() if "refused" not in record}
     for place, (rule, record) in enumerate(rules.items()):
         ratio = record["metrics"]["ratio"]
         spread = [[ratio["median"] - ratio["q1"]], [ratio["q3"] - ratio["median"]]]

@@ -37,7 +37,7 @@ def _summary(task):
             rule: {dtype: _exactness(of_dtype) for dtype, of_dtype in sorted(_grouped(of_rule, "dtype").items())}
             for rule, of_rule in _by_rule(task.exactness).items()
         },
-        "cost": {rule: _cost(records[0]["metrics"]) for rule, records in _by_rule(task.cost).items()},
+        "cost": {rule: _cost(records[0]) for rule, records in _by_rule(task.cost).items()},
         "accuracy": {rule: _accuracy(records) for rule, records in _by_rule(task.train).items()},
         "weights": {
             rule: _weights(records, _by_rule(task.train)[REFERENCE])
@@ -76,13 +76,19 @@ def _exactness(records):
     }
 
 
-def _cost(metrics):
-    return {
+def _cost(record):
+    if "refused" in record:
+        return {"refused": record["refused"]}
+    metrics = record["metrics"]
+    found = {
         "seconds_median": metrics["seconds"]["median"],
         **{f"ratio_{key}": metrics["ratio"][key] for key in ("median", "q1", "q3")},
-        "peak_bytes": metrics["peak_bytes"],
-        "peak_ratio": metrics["peak_ratio"],
+        **{key: metrics[key] for key in ("peak_bytes", "peak_ratio", "operations", "flops")},
     }
+    if "captured_ratio" in metrics:
+        found |= {f"captured_ratio_{key}": metrics["captured_ratio"][key] for key in ("median", "low", "high")}
+        found["capture_seconds"] = metrics["capture_seconds"]
+    return found
 
 
 def _accuracy(records):

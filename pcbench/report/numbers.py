@@ -41,6 +41,11 @@ def milliseconds(seconds):
     return ratio(1000 * seconds)
 
 
+def millions(value):
+    """Write a count in millions, with three digits."""
+    return ratio(value / 10**6)
+
+
 def kibibytes(size):
     """Write bytes as whole kibibytes."""
     return count(round(size / 2**10))

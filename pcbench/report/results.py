@@ -14,7 +14,10 @@ STAGES = ("exactness", "cost", "train", "zoo")
 FAMILIES = ("mlp", "cnn", "rnn", "transformer")
 REFERENCE = "bp"
 ABLATIONS = ("not-layer-dependent", "sigma-0.01", "sigma-0.6", "gamma-0.5", "not-levelled")
-RULES = (REFERENCE, "zil", "zil-state", *ABLATIONS, "il", "il-L", "il-20", "il-100")
+RULES = (
+    *(REFERENCE, "bp-captured", "zil", "zil-captured", "zil-state", *ABLATIONS),
+    *("il", "il-L", "il-20", "il-20-captured", "il-100"),
+)
 
 _NUMBER = (int, float)
 _DIVERGENCE = (int, float, type(None))  # None: not a finite number
@@ -29,7 +32,14 @@ _DISTANCES = {
 }
 _METRICS = {
     "exactness": _DISTANCES,
-    "cost": {"seconds": _QUARTILES, "ratio": _QUARTILES, "peak_bytes": int, "peak_ratio": _NUMBER},
+    "cost": {
+        "seconds": _QUARTILES,
+        "ratio": _QUARTILES,
+        "peak_bytes": int,
+        "peak_ratio": _NUMBER,
+        "operations": int,
+        "flops": int,
+    },
     "train": {
         "test_accuracy": _NUMBER,
         "majority_accuracy": _NUMBER,
@@ -52,6 +62,8 @@ _IDENTITY = {
     "cost": {"rule": str, "label": str},
     "train": {"rule": str, "label": str},
 }
+_REFUSED = {"refused": str, "metrics": type(None)}  # a rule that cannot be captured, and why
+_CAPTURED = {"capture_seconds": _NUMBER, "captured_ratio": {"median": _NUMBER, "low": _DIVERGENCE, "high": _DIVERGENCE}}
 _TRAJECTORY = {"l2": [_DIVERGENCE], "relative_l2": [_DIVERGENCE], "max_ulp": [_DIVERGENCE]}
 
 
@@ -243,7 +255,11 @@ def _file(stage, task, path):
     for key, wanted in expected.items():
         if value[key] != wanted:
             raise _foreign(path, f"says {key} {value[key]!r}, but {wanted!r} belongs there")
-    _check(value, {"results": [{**_IDENTITY[stage], "metrics": _METRICS[stage]}]}, path, "")
+    _check(value, {"results": [_IDENTITY[stage]]}, path, "")
+    for i, record in enumerate(value["results"]):
+        _check(record, _REFUSED if "refused" in record else {"metrics": _METRICS[stage]}, path, f"results[{i}]")
+        if "captured_ratio" in (record["metrics"] or ()):
+            _check(record["metrics"], _CAPTURED, path, f"results[{i}].metrics")
     if stage == "exactness":
         _check(value, {"identities": int}, path, "")
     if stage == "train":

@@ -28,4 +28,6 @@ class ZIL(Rule):
         with Values(self.model) as values:
             loss = loss_fn(self.model(*self._arguments(inputs)), targets)
         check_loss(loss)
-        return loss.detach(), values.pass_back([loss], [torch.ones_like(loss, memory_format=torch.preserve_format)])
+        found, outputs = loss.detach(), [loss]
+        del loss
+        return found, values.pass_back(outputs, [torch.ones_like(found, memory_format=torch.preserve_format)])
