@@ -128,11 +128,8 @@ def check(metrics, expectations, profile):
                 findings.append(Finding(NOT_COMPARABLE, f"{section}.{figure}", "not of this profile", _text(bounds)))
                 continue
             for name in tasks:
-                value, beside = _look_up(measured.get(name), key), bounds
-                if "same_as" in bounds:
-                    other = _look_up(measured.get(name), bounds["same_as"])
-                    beside = {**bounds, "same_as": other}
-                findings.append(_hold(f"{section}.{name}.{key}", value, beside, _text(bounds)))
+                value, other = (_look_up(measured.get(name), each) for each in (key, bounds.get("same_as", key)))
+                findings.append(_hold(f"{section}.{name}.{key}", value, bounds, other))
     return findings
 
 
@@ -155,22 +152,27 @@ def _look_up(found, key):
     return _MISSING
 
 
-def _hold(what, value, bounds):
+def _hold(what, value, bounds, other):
+    """Hold a figure to its bounds; ``other`` is the one that ``same_as`` names."""
     if value is _MISSING:
         return Finding(FAIL, what, "missing", _text(bounds))
     if value is None:  # not finite: beyond every upper bound, within every lower one
         met = "min" in bounds and len(bounds) == 1
         return Finding(PASS if met else FAIL, what, "not finite", _text(bounds))
+    if "same_as" in bounds and other is _MISSING:
+        return Finding(FAIL, what, value, f"{_text(bounds)}, which is missing")
     if set(bounds) != {"equals"} and type(value) not in (int, float):
         return Finding(FAIL, what, value, _text(bounds))
     met = (
         ("equals" not in bounds or (value == bounds["equals"] and type(value) is type(bounds["equals"])))
         and ("min" not in bounds or value >= bounds["min"])
         and ("max" not in bounds or value <= bounds["max"])
+        and ("same_as" not in bounds or (value == other and type(value) is type(other)))
     )
-    return Finding(PASS if met else FAIL, what, value, _text(bounds))
+    text = _text(bounds)
+    return Finding(PASS if met else FAIL, what, value, f"{text} ({other})" if "same_as" in bounds else text)
 
 
 def _text(bounds):
-    signs = {"min": "≥", "max": "≤", "equals": "="}
+    signs = {"min": "≥", "max": "≤", "equals": "=", "same_as": "="}
     return ", ".join(f"{signs[kind]} {bound}" for kind, bound in bounds.items())

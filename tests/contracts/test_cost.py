@@ -5,24 +5,39 @@ Aimed at: ratios of medians for medians of ratios, a round that left out a rule,
 """
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from test_training import NUMBERS, RULES, TASK, synthetic
+from test_training import NUMBERS, TASK, model, synthetic
+from test_training import RULES as EAGER
+from torch import nn
 from torch.nn import functional as F
 
 from pcbench.files import write_json
 from pcbench.measure.cost import cost
+from pcbench.measure.updates import median_interval
 from pcbench.tasks import Task
 
-ROUNDS = 4
+ROUNDS = 8
+CAPTURED = {f"{name}-captured": {**entry, "captured": True} for name, entry in EAGER.items()}
+RULES = {**EAGER, **CAPTURED}
 SETTINGS = {"warmup": 1, "rules": RULES}
+
+
+def without_dropout(data, hidden):
+    return nn.Sequential(*(layer for layer in model(data, hidden) if not isinstance(layer, nn.Dropout)))
 
 
 @pytest.fixture(scope="module")
 def result():
-    return cost(TASK, NUMBERS, synthetic(), SETTINGS, ROUNDS)
+    task = Task("synthetic", "mlp", "synthetic", without_dropout)
+    return cost(task, NUMBERS, synthetic(), SETTINGS, ROUNDS)
+
+
+def of(result):
+    return {entry["rule"]: entry["metrics"] for entry in result["results"]}
 
 
 def test_every_rule_has_its_seconds_ratio_and_memory(result):
@@ -48,18 +63,61 @@ def test_a_ratio_is_the_median_over_rounds_of_each_rounds_ratio(result):
     for entry in result["results"]:
         samples = entry["metrics"]["seconds"]["samples"]
         expected = sorted(a / b for a, b in zip(samples, reference, strict=True))
-        assert entry["metrics"]["ratio"]["median"] == pytest.approx((expected[1] + expected[2]) / 2)
+        assert entry["metrics"]["ratio"]["median"] == pytest.approx((expected[3] + expected[4]) / 2)
         assert entry["metrics"]["seconds"]["median"] == pytest.approx(np.median(samples))
 
 
+def test_a_captured_rule_is_held_beside_captured_backprop_round_by_round(result):
+    reference = of(result)["bp-captured"]["seconds"]["samples"]
+    assert of(result)["bp-captured"]["captured_ratio"] == {"median": 1.0, "low": 1.0, "high": 1.0}
+    for name in CAPTURED:
+        metrics = of(result)[name]
+        ratios = np.divide(metrics["seconds"]["samples"], reference)
+        found = metrics["captured_ratio"]
+        assert found["median"] == pytest.approx(np.median(ratios))
+        assert ratios.min() <= found["low"] <= found["median"] <= found["high"] <= ratios.max()
+        assert metrics["capture_seconds"] > 0
+    assert all("captured_ratio" not in of(result)[name] and "capture_seconds" not in of(result)[name] for name in EAGER)
+
+
+def test_a_medians_interval_is_that_of_the_order_statistics():
+    """Of eight values the least and the largest: 1 - 2 / 2^8 > 95 %, and the next ones in enclose it less often."""
+    assert median_interval([5, 3, 1, 2, 8, 7, 6, 4]) == {"median": 4.5, "low": 1.0, "high": 8.0}
+    assert median_interval([1, 2, 3, 4, 5]) == {"median": 3.0, "low": None, "high": None}  # 1 - 2 / 2^5 < 95 %
+
+
+def test_zil_is_backprop_operation_for_operation_captured_or_not(result):
+    """Counted below autograd, with no clock: a rule that did anything twice would show."""
+    counts = {name: (metrics["operations"], metrics["flops"]) for name, metrics in of(result).items()}
+    assert counts["zil"] == counts["bp"] and counts["zil-captured"] == counts["bp-captured"] == counts["bp"]
+    assert counts["il"][0] > 3 * counts["bp"][0] and counts["il-captured"][1] == counts["il"][1]
+
+
+def test_floating_point_operations_are_those_of_the_products_worked_out_by_hand(result):
+    """Two products a layer and the gradients of weights and values, but not of the data: 2 · batch · in · out each."""
+    batch, sizes = 8, (5, 6, 3)
+    layers = [2 * batch * a * b for a, b in pairwise(sizes)]
+    assert of(result)["bp"]["flops"] == 2 * layers[0] + 3 * layers[1]
+
+
+def test_a_rule_that_cannot_be_captured_says_why_and_stops_no_other():
+    """IL repeats a dropout mask at every step."""
+    found = cost(TASK, NUMBERS, synthetic(), SETTINGS, 2)
+    assert [entry["rule"] for entry in found["results"]] == list(RULES)
+    refused = [entry for entry in found["results"] if "refused" in entry]
+    assert [entry["rule"] for entry in refused] == ["il-captured"] and refused[0]["metrics"] is None
+    assert "dropout" in refused[0]["refused"]
+    assert all(entry["metrics"]["operations"] > 0 for entry in found["results"] if "refused" not in entry)
+
+
 def test_every_rule_is_run_as_often_as_every_other():
-    """Warm-up, timed rounds, and once for the memory; each an update of its own rule's own model."""
+    """Warm-up, timed rounds, once for the memory and once for the operations; each of its own rule's own model."""
     calls, progress = [], []
     counting = Task("synthetic", "mlp", "synthetic", TASK.model, lambda *a: calls.append(1) or F.cross_entropy(*a))
-    rules = {name: RULES[name] for name in ("bp", "zil")}
+    rules = {name: EAGER[name] for name in ("bp", "zil")}
     settings = {"warmup": 2, "rules": rules}
     cost(counting, NUMBERS, synthetic(), settings, 3, advance=lambda: progress.append(1))
-    assert len(calls) == len(rules) * (2 + 3 + 1)
+    assert len(calls) == len(rules) * (2 + 3 + 1 + 1)
     assert len(progress) == 2 + 3
 
 

@@ -27,7 +27,7 @@ def metrics_of(tasks=("mlp", "cnn"), profile="default"):
             },
             "weights": {"zil": {"max_ulp": 0, "final_l2": 0.0}},
             "accuracy": {"bp": {"mean": 0.9, "low": None}},
-            "cost": {"zil": {"ratio_median": 1.5}},
+            "cost": {"bp": {"operations": 38}, "zil": {"ratio_median": 1.5, "operations": 38}},
         }
 
     zoo = {"resnet18": {"bitwise_equal": True, "buffers_equal": True}}
@@ -110,7 +110,7 @@ def test_inside_passes_and_outside_fails(value, low, high):
     assert found == (PASS if low <= value <= high else FAIL)
 
 
-kinds = st.dictionaries(st.sampled_from(BOUNDS), numbers, min_size=1)
+kinds = st.dictionaries(st.sampled_from([kind for kind in BOUNDS if kind != "same_as"]), numbers, min_size=1)
 places = st.sampled_from(
     [
         ("exactness", "zil.float32.max_ulp"),
@@ -163,6 +163,36 @@ def test_a_section_that_the_profile_cannot_meet_is_not_comparable_in_it_alone():
     assert set(verdicts(*hopeless, metrics_of(profile="default"), **skip).values()) == {FAIL}
 
 
+OPERATIONS = "cost", "mlp.zil.operations", {"same_as": "bp.operations"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "verdict"),
+    [
+        ("zil", 38, PASS),
+        ("zil", 39, FAIL),
+        ("zil", 38.0, FAIL),
+        ("bp", 37, FAIL),
+        ("zil", ..., FAIL),
+        ("bp", ..., FAIL),
+    ],
+)
+def test_a_figure_is_held_to_another_one_of_its_task(rule, value, verdict):
+    metrics = put(metrics_of(), ("tasks", "mlp", "cost", rule, "operations"), value)
+    assert verdicts(*OPERATIONS, metrics) == {"cost.mlp.zil.operations": verdict}
+
+
+def test_two_figures_that_are_both_missing_are_not_the_same():
+    bounds = {"same_as": "bp.flops"}
+    assert verdicts("cost", "mlp.zil.flops", bounds) == {"cost.mlp.zil.flops": FAIL}
+
+
+def test_a_finding_names_the_figure_that_it_was_held_to_and_its_value():
+    metrics = put(metrics_of(), ("tasks", "mlp", "cost", "bp", "operations"), 37)
+    (finding,) = check(metrics, {"cost": {OPERATIONS[1]: OPERATIONS[2]}}, PROMISED)
+    assert (finding.measured, finding.expected) == (38, "= bp.operations (37)")
+
+
 def test_the_zoo_is_held_model_by_model():
     key = "zoo", "*.bitwise_equal", {"equals": True}
     assert verdicts(*key) == {"zoo.resnet18.bitwise_equal": PASS}
@@ -200,7 +230,8 @@ def test_every_section_is_really_held(section):
         ("accurracy: {mlp.bp.mean: {min: 0.9}}", "unknown section 'accurracy'"),
         ("accuracy:", "section 'accuracy' is None"),
         ("accuracy: {mpl.bp.mean: {min: 0.9}}", "accuracy.mpl.bp.mean: unknown task 'mpl'; the tasks are mlp"),
-        ("accuracy: {mlp.bp.mean: 0.9}", "accuracy.mlp.bp.mean: a bound is one of min, max, equals"),
+        ("accuracy: {mlp.bp.mean: 0.9}", "accuracy.mlp.bp.mean: a bound is one of min, max, equals, same_as"),
+        ("cost: {mlp.zil.operations: {same_as: 3}}", "same_as is 3; it must name a figure of the task"),
         ("accuracy: {mlp.bp.mean: {}}", "a bound is one of"),
         ("accuracy: {mlp.bp.mean: {least: 0.9}}", "a bound is one of"),
         ("accuracy: {mlp.bp.mean: {min: 1e-3}}", "min is '1e-3'; it must be a number, such as 1.0e-3"),

@@ -18,7 +18,9 @@ from pcbench import provenance
 from pcbench.data import Dataset, Split
 from pcbench.errors import NonFiniteLoss, PCBenchError, ResultError
 from pcbench.files import write_json
+from pcbench.measure import training as measured
 from pcbench.measure.training import accuracy, train
+from pcbench.rules import ZIL, Backprop, Captured
 from pcbench.tasks import Task
 
 
@@ -91,6 +93,28 @@ def test_an_interruption_repeats_no_finished_epoch(tmp_path):
     run(tmp_path / "one", epochs=2, rules=only_bp)
     run(tmp_path / "one", epochs=4, rules=only_bp, task=counting)
     assert len(learned) == 2 * UPDATES
+
+
+@pytest.mark.parametrize("done", [0, 2], ids=["from the start", "resumed"])
+def test_captured_rules_give_the_very_result_of_the_rules_themselves(tmp_path, monkeypatch, done):
+    """Buffers, dropout masks, noise and the smaller last batch included; IL, which dropout forbids to capture, goes on."""
+    expected = run(tmp_path / "eager", rules=WITH_NOISE)
+    if done:
+        run(tmp_path / "captured", epochs=done, rules=WITH_NOISE)
+    made, replayed = [], []
+    init, backward = Captured.__init__, Captured.backward
+    monkeypatch.setattr(Captured, "__init__", lambda self, rule: made.append(type(rule)) or init(self, rule))
+    monkeypatch.setattr(Captured, "backward", lambda self, *batch: replayed.append(self) or backward(self, *batch))
+    monkeypatch.setattr(measured, "REPAID", 2)
+    assert run(tmp_path / "captured", rules=WITH_NOISE) == expected
+    assert ZIL in made and Backprop not in made  # the reference is autograd's, always
+    (zil,) = {rule for rule in replayed if type(rule.rule) is ZIL}
+    assert zil.captures == 1 and replayed.count(zil) == (4 - done) * (UPDATES - 1)
+
+
+def test_what_would_not_be_repaid_is_not_captured(tmp_path, monkeypatch):
+    monkeypatch.setattr(measured, "Captured", None)
+    assert run(tmp_path / "checkpoint")
 
 
 def test_progress_counts_every_epoch_once_resumed_or_not(tmp_path):

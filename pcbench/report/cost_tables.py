@@ -1,0 +1,81 @@
+"""Table 2: what a weight update takes, in time, memory and operations."""
+
+from functools import partial
+
+from pcbench.report import numbers
+from pcbench.report.numbers import MISSING
+from pcbench.report.table import Group, Table, labels_of, range_of, rows_of, section
+
+
+def cost(tasks, metrics):
+    """Table 2; see `pcbench.report.tables.build` for the arguments."""
+    found = section(metrics, "cost")
+    labels = labels_of(tasks, "cost")
+    groups = (
+        Group("time, ratio to BP", rows_of(labels, found, _time_ratio)),
+        Group("time, ratio to captured BP", rows_of(labels, found, _captured_ratio)),
+        *(
+            Group(heading, rows_of(labels, found, partial(_quantity, key, write)))
+            for heading, key, write in _QUANTITIES
+        ),
+    )
+    keys = dict.fromkeys(key for rules in found.values() for cell in rules.values() for key in cell)
+    records = [
+        {
+            "task": task.name,
+            "family": task.family,
+            "rule": rule,
+            "label": labels[rule],
+            **dict.fromkeys(keys, ""),
+            **{key: "" if value is None else value for key, value in cell.items()},
+            "source": task.cost.path.as_posix(),
+        }
+        for task in tasks
+        for rule, cell in found[task.name].items()
+    ]
+    timed = [record for task in tasks for record in task.cost.records if "refused" not in record]
+    rounds = {len(record["metrics"]["seconds"].get("samples", ())) for record in timed}
+    threads = {task.cost.files[0].get("threads", 1) for task in tasks}
+    caption = (
+        "Gradient and optimizer step. All rules are timed in turn in one process; the ratio is the median over "
+        f"{range_of(rounds)} rounds of the round's ratio to BP, with its interquartile range in brackets; to captured BP, "
+        "with the median's 95 % interval. A captured rule replays its update as a program; to capture it takes the first "
+        f"update. Threads: {range_of(threads)}. Peak memory counts the tensors allocated during the update. L is the number "
+        "of levels of the network. Timings: they scatter, and differ from machine to machine; the processor's own "
+        "instruction set is used, where all other tables hold to one. Operations and floating-point operations (of products, "
+        "convolutions and attention) are counted in the gradient, the optimizer's left out. Exact: no clock is in them."
+    )
+    title = "Time, memory and operations per weight update"
+    return Table("cost", title, caption, ("quantity", "task", *labels.values()), groups, tuple(records))
+
+
+NOT_CAPTURABLE = "not capturable"
+_QUANTITIES = (
+    ("time, ms", "seconds_median", numbers.milliseconds),
+    ("time to capture, s", "capture_seconds", numbers.ratio),
+    ("operations", "operations", numbers.count),
+    ("floating-point operations, millions", "flops", numbers.millions),
+    ("peak memory, ratio to BP", "peak_ratio", numbers.ratio),
+    ("peak memory, KiB", "peak_bytes", numbers.kibibytes),
+)
+
+
+def _quantity(key, write, cell):
+    return write(cell[key]) if key in cell else MISSING
+
+
+def _captured_ratio(cell):
+    if "captured_ratio_median" not in cell:
+        return MISSING
+    low, high = (cell[f"captured_ratio_{key}"] for key in ("low", "high"))
+    median = numbers.ratio(cell["captured_ratio_median"])
+    return median if low is None or low == high else f"{median} [{numbers.ratio(low)}–{numbers.ratio(high)}]"
+
+
+def _time_ratio(cell):
+    if "refused" in cell:
+        return NOT_CAPTURABLE
+    if cell["ratio_q1"] == cell["ratio_q3"]:
+        return numbers.ratio(cell["ratio_median"])
+    low, high = numbers.ratio(cell["ratio_q1"]), numbers.ratio(cell["ratio_q3"])
+    return f"{numbers.ratio(cell['ratio_median'])} [{low}–{high}]"

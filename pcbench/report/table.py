@@ -1,0 +1,128 @@
+"""What a table is, how it is written, and what all of them are made with."""
+
+import csv
+import io
+import unicodedata
+from dataclasses import dataclass
+
+from tabulate import tabulate
+
+from pcbench.report import numbers
+from pcbench.report.numbers import MISSING
+from pcbench.report.results import ordered
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of one quantity: ``heading`` names it, each row is a label and one cell a column."""
+
+    heading: str
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table, written as Markdown, LaTeX and CSV, and shown on the page.
+
+    Attributes:
+        name: the stem of its files.
+        title, caption: what it shows; how many seeds, and of which kind the figures are.
+        heads: the heads of the group's heading, of the rows' labels, and of the cells.
+        groups: the rows for people, rounded.
+        records: the rows for machines: dicts with the same keys, unrounded; ``source`` is the result's path.
+    """
+
+    name: str
+    title: str
+    caption: str
+    heads: tuple[str, ...]
+    groups: tuple[Group, ...]
+    records: tuple[dict, ...]
+
+
+def markdown(table):
+    """Write ``table`` as a GitHub-flavoured Markdown table."""
+    heads, rows = _flat(table)
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return tabulate(rows, heads, "pipe", disable_numparse=True, colalign=_alignment(table, heads)) + "\n"
+
+
+def latex(table):
+    """Write ``table`` as a LaTeX ``tabular`` with booktabs' rules, in ASCII: it compiles under every engine.
+
+    A letter of a label loses its accents; a sign that is neither ASCII nor known here becomes a question mark.
+    """
+    heads, rows = _flat(table)
+    text = tabulate(rows, heads, "latex_booktabs", disable_numparse=True, colalign=_alignment(table, heads))
+    plain = unicodedata.normalize("NFKD", text.translate(_LATEX))
+    return "".join(sign for sign in plain if not unicodedata.combining(sign)).encode("ascii", "replace").decode() + "\n"
+
+
+def as_csv(table):
+    """Write ``table``'s records as CSV, unrounded, each with the path of the result that it came from."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table.records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table.records)
+    return text.getvalue()
+
+
+_LATEX = str.maketrans(
+    {
+        "σ": r"$\sigma$",
+        "γ": r"$\gamma$",
+        "ε": r"$\varepsilon$",
+        "–": "--",
+        "—": "---",
+        "×": r"$\times$",
+        "−": "$-$",
+        "’": "'",
+        "\u202f": r"\,",
+    }
+)
+
+
+def _flat(table):
+    """Heads and rows with the group's heading in a column of its own, once a group; without it where none has one."""
+    titled = any(group.heading for group in table.groups)
+    rows = [
+        [*([group.heading if i == 0 else ""] if titled else []), *row]
+        for group in table.groups
+        for i, row in enumerate(group.rows)
+    ]
+    return list(table.heads if titled else table.heads[1:]), rows
+
+
+def _alignment(table, heads):
+    words = len(heads) if table.name in ("claims", "zoo", "headline") else len(heads) - len(table.heads[2:])
+    return ["left"] * words + ["right"] * (len(heads) - words)
+
+
+def section(metrics, name):
+    """One section of the metrics, by task."""
+    return {task: entry[name] for task, entry in metrics["tasks"].items()}
+
+
+def labels_of(tasks, stage):
+    """The rules' labels by rule, over all tasks, in the order of the tables."""
+    labels = {record["rule"]: record["label"] for task in tasks for record in getattr(task, stage).records}
+    return {rule: labels[rule] for rule in ordered(labels)}
+
+
+def rows_of(labels, found, write, *more):
+    """One row a task, one cell a rule, then the cells ``more``; a dash where the task lacks the rule."""
+    return tuple(
+        (task, *(write(cells[rule]) if rule in cells else MISSING for rule in labels), *more)
+        for task, cells in found.items()
+    )
+
+
+def exported(value):
+    """A divergence for machines: words where it is no finite number."""
+    return numbers.NOT_FINITE if value is None else value
+
+
+def range_of(values):
+    """Numbers in words: from the least to the largest, or the one that they all are."""
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
