@@ -42,7 +42,7 @@ def test_these_tests_are_pinned_themselves():
 REPORT = """
 import json, sys
 from pathlib import Path
-from pcbench import data, instructions
+from pcbench import instructions
 before = instructions.pin(*map(Path, sys.argv[1:]))
 print(json.dumps(instructions.in_force()))
 """
