@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -66,20 +67,27 @@ def written():
 def test_training_blocked_at_its_end_is_finished_without_training_again(digits, tmp_path, monkeypatch):
     """Every seed was trained, but the result could not be written: its checkpoints answer the next run."""
     folder = Path("results/smoke/train/digits-mlp")
-    in_the_way = sidecar(folder)
-    with monkeypatch.context() as late:  # what is in the way arises while the stage runs
-        late.setattr(stages, "reproducible", lambda: in_the_way.mkdir(parents=True))
-        with pytest.raises(PCBenchError, match=r"cannot write .*provenance\.json"):
-            stages.train(experiment(digits))
+    in_the_way = sidecar(folder).absolute()
+
+    def block():  # only now: what is in the way from the start is refused before the work
+        while not written():
+            time.sleep(0.001)
+        in_the_way.mkdir(parents=True)
+
+    blocking = threading.Thread(target=block)
+    blocking.start()
+    with pytest.raises(PCBenchError, match=r"cannot write .*provenance\.json"):
+        stages.train(experiment(digits, epochs=3))
+    blocking.join()
     in_the_way.rmdir()
     before = written()
-    assert stages.train(experiment(digits)) == folder and before.keys() == {"seed-0.pt"}
+    assert stages.train(experiment(digits, epochs=3)) == folder and before.keys() == {"seed-0.pt"}
     assert written() == before, "it was trained again"
     blocked = result_digest(folder)
     clean = tmp_path / "clean"
     clean.mkdir()
     monkeypatch.chdir(clean)
-    again = stages.train(experiment(digits))
+    again = stages.train(experiment(digits, epochs=3))
     assert result_digest(again) == blocked
     (found,) = again.glob("seed-*.json")
     rules = {record["rule"]: record["metrics"] for record in read_json(found)["results"]}
@@ -87,7 +95,7 @@ def test_training_blocked_at_its_end_is_finished_without_training_again(digits, 
     record = read_json(sidecar(again))
     assert record["result_sha256"] == result_digest(again)
     assert record["code_sha256"] == code.digest("train", "pcbench.tasks.mlp", "pcbench.data.embedded")
-    assert (record["parameters"]["epochs"], record["parameters"]["seeds"], record["threads"]) == (1, [0], 1)
+    assert (record["parameters"]["epochs"], record["parameters"]["seeds"], record["threads"]) == (3, [0], 1)
 
 
 @pytest.mark.slow
