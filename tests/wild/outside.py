@@ -38,6 +38,18 @@ class Swish(torch.autograd.Function):
         return gradient * (s + x * s * (1 - s))
 
 
+class Silent(torch.autograd.Function):
+    """Returns no error for an argument that needs one: what comes before it gets zeros, from the engine (I-BERT)."""
+
+    @staticmethod
+    def forward(ctx, x, y):
+        return x + y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient, None
+
+
 class ScaledLinear(torch.autograd.Function):
     """Parameters, a number and None among its arguments, two outputs, one of them without a gradient."""
 
@@ -282,6 +294,12 @@ DYNAMO = ("ignore:The .grad attribute of a Tensor that is not a leaf",)
 OUTSIDE = (
     Wild("function-by-alias", small(lambda net, h: clip(net.mid(clip(h)))), "clip = Clip.apply at module level"),
     Wild("function-by-class", small(functions_by_class), "Function.apply with parameters, None, numbers, two outputs"),
+    Wild(
+        "function-without-error",
+        small(lambda net, h: Silent.apply(h, Swish.apply(net.mid(h)))),
+        "an error that is not defined is zeros to the custom function behind it",
+        fixed="no error at all in state form, and so no gradient, where autograd has zeros",
+    ),
     Wild("function-in-place", small(function_in_place), "mark_dirty: a value written by a custom function"),
     Wild("through-numpy", small(lambda net, h: net.mid(ThroughNumPy.apply(h))), "values leave torch and come back"),
     Wild("reversible", RevNet, "a custom function that runs autograd in its backward"),

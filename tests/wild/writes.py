@@ -94,6 +94,15 @@ def chunk_writes(net, h):
     return torch.cat([left * right, first], dim=1)
 
 
+def stale_view(net, h):
+    """A view whose history arises anew only when it is read, later than the node that reads it (Longformer, LED)."""
+    buffer = torch.zeros(4, h.shape[0])
+    w = buffer.t().t().t()
+    w[:, 1:] = net.mid(h)[:, 1:]
+    w[:, :2] = torch.where(w.new_tensor([True, False]).bool(), torch.zeros(h.shape[0], 2), w[:, :2])
+    return w * h
+
+
 def split_and_unbind_writes(net, h):
     y = net.mid(h)
     with torch.no_grad():  # autograd forbids it otherwise
@@ -272,6 +281,7 @@ WRITES = (
         small(write_through_a_view_then_read_an_older_view),
         "views made before a write are other values after it",
     ),
+    Wild("stale-view", small(stale_view), "the order in which nodes were made is not the order of what they depend on"),
     Wild("chunk-writes", small(chunk_writes), "in place on what unsafe_chunk and tensor_split give"),
     Wild(
         "unbind-writes",
