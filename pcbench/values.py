@@ -54,7 +54,7 @@ class Values(TorchFunctionMode):
         self._handed_out = set()  # nodes that forward has asked for: they may carry hooks, which only the engine runs
 
     def __enter__(self):
-        self._aside = unnoticed(self)
+        self._aside = _ASIDE.made()
         self._aside.__enter__()
         return super().__enter__()
 
@@ -178,8 +178,7 @@ class Values(TorchFunctionMode):
     def _products(self, node, errors, create_graph):
         """The node's own vector-Jacobian products, one for each of its ``next_functions``."""
         if create_graph:
-            with self:
-                errors = [error if error is None else self.leaf(error) for error in errors]
+            errors = [error if error is None else self.leaf(error) for error in errors]
         custom = isinstance(node, torch._C._FunctionBase)
         # Only the engine runs a node's own hooks, and knows whether a function wants zeros for errors that are missing.
         if custom and all(error is None for error in errors):
@@ -229,7 +228,8 @@ class Values(TorchFunctionMode):
             self._handed_out.add(node)
         return node
 
-    def _refuse_backward(self, *args, **kwargs):
+    def engine_started(self, *args, **kwargs):
+        """Refuse what differentiates past this mode: it would find what one vertex has made, and take that for all."""
         raise UnsupportedModule(
             f"{self.where()} calls backward() inside forward, before anything is known of the rest of the network's error; "
             "compute it outside, or use torch.autograd.grad"
@@ -283,9 +283,11 @@ _SPECIAL = {
     Tensor.register_hook: Values._hooked,
     Tensor.retain_grad: Values._retain,
     Tensor.grad_fn.__get__: Values._hand_out,
-    Tensor.backward: Values._refuse_backward,
+    Tensor.backward: Values.engine_started,
+    torch.autograd.backward: Values.engine_started,
     torch.autograd.grad: Values._differentiated,
 }
+_ASIDE = unnoticed(Values)
 
 
 class _Everywhere:
