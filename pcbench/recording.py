@@ -19,7 +19,7 @@ from torch.nn.parameter import UninitializedTensorMixin
 from torch.overrides import _get_current_function_mode, _pop_mode_temporarily
 
 from pcbench.aside import Patches
-from pcbench.errors import UnsupportedModule, told
+from pcbench.errors import PCBenchError, UnsupportedModule, told
 from pcbench.randomness import random_state, set_random_state
 from pcbench.values import Tensor, Values, edge_of, mapped, tensors_in, writes
 
@@ -132,7 +132,9 @@ class Recording(Values):
         inputs = self._derive(out, items)
         targets = {i: target for i, target in targets.items() if edge_of(target.base) != target.edge}
         bases = {id(target.base): target.base for target in targets.values() if target.base.requires_grad}
-        changed = [owner for x, (owner, version) in zip(items, before, strict=True) if _version(x) != version and edge_of(x)]
+        changed = [
+            owner for x, (owner, version) in zip(items, before, strict=True) if _version(x) != version and edge_of(x)
+        ]
         if any(id(owner) not in bases for owner in changed) or (len(bases) < len(targets) and not named):
             raise UnsupportedModule(
                 f"{self.where()} writes in place by {func.__name__}, which inference in state form cannot repeat at other "
@@ -239,7 +241,7 @@ _SEEING = Patches(_see)
 
 @dataclass(frozen=True)
 class _Target:
-    """A tensor that an operation may write into: its memory's owner, what that was before, and which part of it is its own."""
+    """A tensor that an operation may write into: its memory's owner, what that was before, and which part of it it is."""
 
     base: Tensor
     edge: tuple | None
@@ -262,11 +264,11 @@ def _place(item, items):
 
 
 def _base(tensor):
-    return tensor._base if tensor._is_view() else tensor
+    return tensor._base if not isinstance(tensor, UninitializedTensorMixin) and tensor._is_view() else tensor
 
 
 def _version(tensor):
-    return None if tensor.is_inference() else tensor._version
+    return None if isinstance(tensor, UninitializedTensorMixin) or tensor.is_inference() else tensor._version
 
 
 @dataclass(frozen=True)
@@ -347,6 +349,8 @@ def _repeated(func, state):
             with torch.autocast(autocast[0], autocast[1], enabled=autocast[2], cache_enabled=False):
                 return func(*args, **kwargs)
         except Exception as error:
+            if isinstance(error, PCBenchError) or get_innermost_proxy_mode() is not None:
+                raise
             raise UnsupportedModule(
                 f"{func.__name__} fails at the values of a later time step ({told(error)}), as inference in state form moves "
                 "them; Z-IL in error form can learn it"

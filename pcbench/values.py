@@ -70,7 +70,7 @@ class Values(TorchFunctionMode):
         if not torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             return func(*args, **kwargs)
         if (special := _SPECIAL.get(func)) is not None:
-            return special(self, *args, **kwargs)
+            return getattr(self, special)(*args, **kwargs)
         read = []
         _differentiable(args, read)
         if kwargs:
@@ -279,13 +279,13 @@ class Values(TorchFunctionMode):
 
 
 _SPECIAL = {
-    Tensor.__iter__: Values._iterated,
-    Tensor.register_hook: Values._hooked,
-    Tensor.retain_grad: Values._retain,
-    Tensor.grad_fn.__get__: Values._hand_out,
-    Tensor.backward: Values.engine_started,
-    torch.autograd.backward: Values.engine_started,
-    torch.autograd.grad: Values._differentiated,
+    Tensor.__iter__: "_iterated",
+    Tensor.register_hook: "_hooked",
+    Tensor.retain_grad: "_retain",
+    Tensor.grad_fn.__get__: "_hand_out",
+    Tensor.backward: "engine_started",
+    torch.autograd.backward: "engine_started",
+    torch.autograd.grad: "_differentiated",
 }
 _ASIDE = unnoticed(Values)
 
