@@ -101,6 +101,17 @@ def train(
 
 
 @app.command()
+def proof(
+    task: TaskName,
+    profile: Profile = "default",
+    params_file: ParamsFile = Path("params.yaml"),
+    datasets: Datasets = Path("datasets"),
+):
+    """Compare every rule's weight update with backpropagation's as programs: the certificates (Table 5)."""
+    say(f"wrote {stages.proof(_experiment(task, profile, params_file, datasets))}")
+
+
+@app.command()
 def zoo(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="a classifier of torchvision, such as resnet18")],
     profile: Profile = "default",

@@ -57,6 +57,7 @@ _FORM = {
     "exactness": {"dtypes": _DTYPES, "seeds": _SEEDS, "rules": {...: _RULE}},
     "cost": {"warmup": _integer(0), "rules": _RULES},
     "train": {"rules": _RULES},
+    "proof": {"rules": {"zil": _RULE, ...: _RULE}},
     "zoo": {"batch_size": _integer(1), "seed": _integer(0)},
 }
 
@@ -143,7 +144,7 @@ def of_stage(parameters, profile_name, stage, name):
     Args:
         parameters: see `load`.
         profile_name: the profile's name.
-        stage: ``exactness``, ``cost``, ``train`` or ``zoo``.
+        stage: ``exactness``, ``cost``, ``train``, ``proof`` or ``zoo``.
         name: the task's name; in the zoo, the model's.
 
     Raises:
@@ -164,7 +165,7 @@ def of_stage(parameters, profile_name, stage, name):
 def of_profile(parameters, name):
     """Return every parameter that a profile's report depends on: what is only of other profiles is left out."""
     entry = profile(parameters, name)
-    stages = {stage: parameters[stage] for stage in ("exactness", "cost", "train", "zoo")}
+    stages = {stage: parameters[stage] for stage in ("exactness", "cost", "train", "proof", "zoo")}
     return {"profile": entry, "tasks": {task: parameters["tasks"][task] for task in entry["tasks"]}, **stages}
 
 
