@@ -12,12 +12,13 @@ from pcbench.report.results import read, read_zoo
 def build(results, out, profile, parameters):
     """Write the report on one profile's results.
 
-    Writes ``index.html`` (one self-contained file), ``tables/{exactness,cost,accuracy,zoo,claims,headline}.{md,tex,csv}``,
+    Writes ``index.html`` (one self-contained file),
+    ``tables/{exactness,cost,accuracy,zoo,certificates,claims,headline}.{md,tex,csv}``,
     ``figures/{divergence,accuracy,cost}.svg`` and ``metrics.json`` under ``out``. All of it is made before any of it is
     written, and each file replaces its predecessor in one step; tables and figures of an earlier report are removed.
 
     Args:
-        results: ``results/<profile>``: what the stages exactness, cost, train and zoo wrote.
+        results: ``results/<profile>``: what the stages exactness, cost, train, proof and zoo wrote.
         out: the folder of the report.
         profile: the profile's name.
         parameters: see `pcbench.params.load`; what they list is what is reported.
