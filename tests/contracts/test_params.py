@@ -60,7 +60,7 @@ def test_yaml_without_sections_is_refused(tmp_path, text):
         load(tmp_path, text)
 
 
-SECTIONS = ("profiles", "tasks", "exactness", "cost", "train", "zoo")
+SECTIONS = ("profiles", "tasks", "exactness", "cost", "train", "proof", "zoo")
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -120,6 +120,8 @@ REFUSED = [
     ("cost/rules/bp", ..., "cost.rules has no key 'bp'"),
     ("train/rules/bp", ..., "train.rules has no key 'bp'"),
     ("train/rules/bp/rule", "zil", "train.rules.bp.rule is 'zil'; it must be one of bp"),
+    ("proof/rules/zil", ..., "proof.rules has no key 'zil'"),
+    ("proof/rules/il-2/rule", "none", "proof.rules.il-2.rule is 'none'"),
     ("zoo/batch_size", 0, "zoo.batch_size is 0"),
     ("zoo/seeds", [0], "zoo has an unknown key 'seeds'; its keys are batch_size, seed"),
 ]
@@ -175,12 +177,13 @@ def test_a_profile_without_a_zoo_and_a_model_without_numbers_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("where", "stages"),
     [
-        ("tasks/digits-mlp/batch_size", {"exactness", "cost", "train"}),
+        ("tasks/digits-mlp/batch_size", {"exactness", "cost", "train", "proof"}),
         ("profiles/smoke/rounds", {"cost"}),
         ("profiles/smoke/seeds", {"train"}),
         ("profiles/smoke/tasks/digits-mlp/epochs", {"train"}),
         ("exactness/seeds", {"exactness"}),
         ("cost/warmup", {"cost"}),
+        ("proof/rules/il-2/steps", {"proof"}),
         ("zoo/seed", {"zoo"}),
         ("tasks/digits-cnn/batch_size", set()),
         ("profiles/default/seeds", set()),
@@ -190,7 +193,7 @@ def test_a_result_depends_on_what_its_stage_reads_and_on_nothing_else(where, sta
     other = changed(where, [7] if where.endswith("seeds") else 7)
     found = {
         stage
-        for stage in ("exactness", "cost", "train", "zoo")
+        for stage in ("exactness", "cost", "train", "proof", "zoo")
         if params.of_stage(other, "smoke", stage, "digits-mlp") != params.of_stage(OWN, "smoke", stage, "digits-mlp")
     }
     assert found == stages

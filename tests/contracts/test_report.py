@@ -18,17 +18,17 @@ import yaml
 from pcbench import data, params
 from pcbench.errors import PCBenchError, ResultError
 from pcbench.files import read_json, write_json
-from pcbench.measure import cost, exactness, zoo
+from pcbench.measure import certificates, cost, exactness, zoo
 from pcbench.measure.training import train
 from pcbench.provenance import write_sidecar
 from pcbench.report.build import build
-from pcbench.report.claims import NOT_TESTED
+from pcbench.report.claims import NOT_TESTED, REPRODUCED
 from pcbench.report.numbers import BIT_IDENTICAL
 from pcbench.report.results import stale
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("digits-mlp", "digits-transformer")
-TABLES = ("exactness", "cost", "accuracy", "zoo", "claims", "headline")
+TABLES = ("exactness", "cost", "accuracy", "zoo", "certificates", "claims", "headline")
 
 
 def parameters():
@@ -62,6 +62,7 @@ def made(tmp_path_factory):
         results = {
             "exactness": exactness.exactness(task, compared),
             "cost": cost.cost(task, numbers, dataset, whole["cost"], rounds=2),
+            "proof": certificates.proof(task, numbers, dataset, whole["proof"]),
         }
         for stage, result in results.items():
             write_json(folder / stage / f"{name}.json", result)
@@ -112,7 +113,7 @@ def test_the_page_needs_nothing_but_itself_and_its_links_lead_somewhere(results,
 
 def test_every_record_of_a_table_names_a_result_that_exists(results, tmp_path):
     build(results, tmp_path / "out", "default", parameters())
-    for name in ("exactness", "cost", "accuracy", "zoo"):
+    for name in ("exactness", "cost", "accuracy", "zoo", "certificates"):
         with open(tmp_path / f"out/tables/{name}.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         assert rows and all(Path(row["source"]).exists() for row in rows)
@@ -128,6 +129,33 @@ def test_the_tables_say_what_the_results_say(results, tmp_path):
     assert summary["tasks"]["digits-transformer"]["identities"] > 0 == summary["tasks"]["digits-mlp"]["identities"]
     zoo_row = (tmp_path / "out/tables/zoo.md").read_text(encoding="utf-8").splitlines()[2]
     assert zoo_row.count(BIT_IDENTICAL) == 2
+
+
+def test_certificates_and_controls_are_told_apart(results, tmp_path):
+    summary = build(results, tmp_path / "out", "default", parameters())
+    written = read_json(results / "proof/digits-mlp.json")["results"]
+    found = summary["tasks"]["digits-mlp"]["proof"]
+    assert {record["rule"]: record["metrics"] for record in written} == found
+    refused = summary["tasks"]["digits-transformer"]["proof"]["il-2"]
+    assert not refused["equal"] and "random numbers" in refused["refused"]
+    rows = (tmp_path / "out/tables/certificates.md").read_text(encoding="utf-8").splitlines()[2:]
+    assert len(rows) == 2 * 4 + 1
+    for row, name in zip(rows[:3], ("digits-mlp", "digits-transformer", "squeezenet1_1"), strict=True):
+        assert name in row and re.search(r"\| equal +\| [0-9a-f]{12} +\|$", row)
+    assert sum("not equal: aten." in row and "pcbench/tasks/mlp.py:" in row for row in rows[3:6]) == 3
+    assert sum("none: " in row and refused["refused"] in row for row in rows[6:]) == 3
+    assert summary["claims"]["same-program"]["verdict"] == REPRODUCED
+    page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    assert 'href="#source-proof-digits-mlp"' in page and 'id="source-zoo-squeezenet1_1"' in page
+    assert "<span>Table 5</span> Certificates" in page
+
+
+def test_a_control_that_is_called_equal_makes_no_claim(results, tmp_path):
+    def equal(value):
+        value["results"][-1]["metrics"] = value["results"][0]["metrics"]
+
+    change(results / "proof/digits-mlp.json", equal)
+    assert build(results, tmp_path / "out", "default", parameters())["claims"]["same-program"]["verdict"] == NOT_TESTED
 
 
 def test_a_model_of_the_zoo_that_differs_is_not_called_identical(results, tmp_path):
@@ -156,6 +184,12 @@ def test_a_result_that_was_exchanged_is_not_described_by_another_ones_provenance
         ("exactness", lambda value: value["results"][0]["metrics"].update(bitwise_equal=1)),
         ("cost", lambda value: value["results"][0]["metrics"]["ratio"].update(median="fast")),
         ("zoo", lambda value: value["results"][0]["metrics"].pop("buffers_equal")),
+        ("zoo", lambda value: value["results"][0]["metrics"].pop("proof")),
+        ("zoo", lambda value: value["results"][0]["metrics"]["proof"].pop("digest")),
+        ("proof", lambda value: value["results"][0]["metrics"].update(equal="yes")),
+        ("proof", lambda value: value["results"][0]["metrics"].update(equal=False)),
+        ("proof", lambda value: value["results"][0].update(metrics={})),
+        ("proof", lambda value: value["results"][0].update(metrics={"refused": None})),
     ],
 )
 def test_a_faulty_result_is_named_and_nothing_is_written(results, tmp_path, stage, edit):
@@ -206,6 +240,7 @@ def test_what_was_taken_out_of_params_yaml_leaves_tables_figures_page_and_metric
         "exactness/digits-transformer.json",
         "cost/digits-transformer.json",
         "train/digits-transformer",
+        "proof/digits-transformer.json",
         "zoo/squeezenet1_1.json",
     ]
     assert stale(results, parameters(), "default") == []
@@ -222,6 +257,7 @@ def test_what_was_taken_out_of_params_yaml_leaves_tables_figures_page_and_metric
         ("exactness/dtypes", ["float64"], r"\(exactness\.dtypes\)"),
         ("cost/rules/il-L/label", "IL", r"\(cost\.rules\.il-L\.label\)"),
         ("train/rules/zil", ..., r"\(train\.rules\.zil\)"),
+        ("proof/rules/il-2", ..., r"\(proof\.rules\.il-2\)"),
         ("zoo/seed", 1, r"squeezenet1_1\.json' has the seeds \[0\], but params\.yaml lists \[1\]"),
     ],
 )
@@ -250,12 +286,13 @@ def test_a_profile_of_the_reference_alone_has_a_report_in_which_nothing_is_repro
     for stage in ("cost", "train"):
         whole[stage]["rules"] = {"bp": whole[stage]["rules"]["bp"]}
     whole["exactness"]["rules"] = {"il-20": whole["exactness"]["rules"]["il-20"]}
+    whole["proof"]["rules"] = {"il-2": whole["proof"]["rules"]["il-2"]}
     whole["profiles"]["default"]["zoo"] = []
     for path in [*results.rglob("*.json")]:
         if path.name.endswith(".provenance.json"):
             path.unlink()
         elif path.parent.name != "zoo":
-            keep = "il-20" if path.parent.name == "exactness" else "bp"
+            keep = {"exactness": "il-20", "proof": "il-2"}.get(path.parent.name, "bp")
             change(path, lambda v, keep=keep: v.update(results=[r for r in v["results"] if r["rule"] == keep]))
     summary = build(results, tmp_path / "out", "default", whole)
     assert "Not tested." in (tmp_path / "out/index.html").read_text(encoding="utf-8")
