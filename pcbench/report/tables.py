@@ -7,17 +7,18 @@ from pcbench.report.results import REFERENCE
 from pcbench.report.table import Group, Table, exported, labels_of, range_of, rows_of, section
 
 
-def build(tasks, metrics, zoo=()):
-    """Return the tables in the order of the page: exactness, cost, accuracy, zoo (where there is one), claims,
+def build(tasks, metrics, zoo=(), scaling=()):
+    """Return the tables in the order of the page: exactness, cost, accuracy, zoo and scaling (where there are any), claims,
     and the headline, one row a task, which no page shows: the README does.
 
     Args:
         tasks: list of `pcbench.report.results.Task`.
         metrics: their summary, with the verdicts on the claims.
-        zoo: what `pcbench.report.results.read_zoo` returned.
+        zoo, scaling: what `pcbench.report.results.read_zoo` and `read_scaling` returned.
     """
     measured = [_exactness(tasks, metrics), cost_tables.cost(tasks, metrics), _accuracy(tasks, metrics)]
-    return *measured, *([_zoo(zoo)] if zoo else []), _claims(tasks, metrics), _headline(tasks, metrics)
+    more = [*([_zoo(zoo)] if zoo else []), *([cost_tables.scaling(scaling, metrics)] if scaling else [])]
+    return *measured, *more, _claims(tasks, metrics), _headline(tasks, metrics)
 
 
 _HEADLINE = (
