@@ -1,46 +1,96 @@
-"""Code that must not notice that a torch function mode is on: it would take another way than under backpropagation."""
+"""What has to be patched in torch while a mode of `pcbench.values` is on: in one place, put back by whoever leaves last.
+
+The patches are global, the modes are each thread's own: every patch asks which mode its thread is in.
+"""
 
 import sys
+import threading
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 import torch
-from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode_temporarily
+from torch.overrides import _get_current_function_mode, _pop_mode, _pop_mode_temporarily, _push_mode
 
 
-@contextmanager
-def unnoticed(mode):
-    """Run the block, in which ``mode`` is on, so that torch.nn's attention and compiled code take their usual way."""
-    asked = torch.overrides.has_torch_function
+class Patches:
+    """Patches that the first of the blocks that need them makes, and the last one undoes, whatever thread they run in.
 
-    def has_torch_function(arguments):
-        if _get_current_function_mode() is not mode:
-            return asked(arguments)
-        with _pop_mode_temporarily():
-            return asked(arguments)
+    Args:
+        make: makes the patches on the `contextlib.ExitStack` that it is given.
+    """
 
-    with ExitStack() as stack:
+    def __init__(self, make):
+        self._make, self._blocks, self._undo, self._lock = make, 0, ExitStack(), threading.Lock()
+
+    @contextmanager
+    def made(self):
+        """Run the block under the patches."""
+        with self._lock:
+            if not self._blocks:
+                self._make(self._undo)
+            self._blocks += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._blocks -= 1
+                if not self._blocks:
+                    self._undo.close()
+
+
+def unnoticed(kind):
+    """Patches for code that must not notice that modes of ``kind`` are on: it would take another way than usually.
+
+    And autograd's engine, if it is started by a name that modes do not see, is told to ``kind.engine_started``.
+    """
+
+    def make(undo):
         # Attention has a kernel that it takes only where nobody overrides anything.
-        stack.enter_context(patch.object(torch.overrides, "has_torch_function", has_torch_function))
+        undo.enter_context(patch.object(torch.overrides, "has_torch_function", _overridden(kind)))
+        engine = _watched(kind, torch.autograd._engine_run_backward)
+        undo.enter_context(patch.object(torch.autograd, "_engine_run_backward", engine))
         compiler = sys.modules.get("torch._dynamo.eval_frame")
         if compiler is not None:
             # The compiler would compile the mode too: it gets the operations as they are, and is one of the unseen.
-            switch = _off_while_compiled(mode, compiler._maybe_set_eval_frame)
-            stack.enter_context(patch.object(compiler, "_maybe_set_eval_frame", switch))
-        yield
+            name = "_maybe_set_eval_frame" if hasattr(compiler, "_maybe_set_eval_frame") else "set_eval_frame"
+            undo.enter_context(patch.object(compiler, name, _off_while_compiled(kind, getattr(compiler, name))))
+
+    return Patches(make)
 
 
-def _off_while_compiled(mode, set_eval_frame):
-    off = False
+def _overridden(kind):
+    asked = torch.overrides.has_torch_function
+
+    def has_torch_function(arguments):
+        if not isinstance(_get_current_function_mode(), kind):
+            return asked(arguments)
+        with _pop_mode_temporarily():
+            return has_torch_function(arguments)
+
+    return has_torch_function
+
+
+def _watched(kind, start):
+    def run(*args, **kwargs):
+        mode = _get_current_function_mode()
+        if isinstance(mode, kind):
+            mode.engine_started()
+        return start(*args, **kwargs)
+
+    return run
+
+
+def _off_while_compiled(kind, set_eval_frame):
+    of_thread = threading.local()
 
     def switch(callback):
-        nonlocal off
-        if callable(callback) and not off and _get_current_function_mode() is mode:
-            TorchFunctionMode.__exit__(mode, None, None, None)
-            off = True
-        elif not callable(callback) and off:
-            TorchFunctionMode.__enter__(mode)
-            off = False
+        off = of_thread.__dict__.setdefault("off", [])
+        if callable(callback):
+            while isinstance(_get_current_function_mode(), kind):
+                off.append(_pop_mode())
+        else:
+            while off:
+                _push_mode(off.pop())
         return set_eval_frame(callback)
 
     return switch

@@ -10,7 +10,7 @@ from pcbench import code, data, instructions, params, pipeline, stages
 from pcbench.check import gate, reproduction
 from pcbench.errors import ResultError
 from pcbench.files import write_text
-from pcbench.measure.verify import ABLATIONS, call_factory, load_factory
+from pcbench.measure.verify import ABLATIONS, call_factory, certificate, load_factory
 from pcbench.measure.verify import verify as run_verify
 from pcbench.provenance import global_stream
 from pcbench.tasks import TASKS, get
@@ -101,6 +101,17 @@ def train(
 
 
 @app.command()
+def proof(
+    task: TaskName,
+    profile: Profile = "default",
+    params_file: ParamsFile = Path("params.yaml"),
+    datasets: Datasets = Path("datasets"),
+):
+    """Compare every rule's weight update with backpropagation's as programs: the certificates (Table 5)."""
+    say(f"wrote {stages.proof(_experiment(task, profile, params_file, datasets))}")
+
+
+@app.command()
 def zoo(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="a classifier of torchvision, such as resnet18")],
     profile: Profile = "default",
@@ -118,7 +129,7 @@ def scaling(
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
 ):
-    """Time weight updates of synthetic networks that grow along one axis (Figure 4)."""
+    """Time weight updates of synthetic networks that grow along one axis (Table 6)."""
     parameters = params.load(params_file)
     params.profile(parameters, profile)
     say(f"wrote {stages.scaling(stages.Experiment(axis, profile, parameters, Path('datasets')))}")
@@ -276,10 +287,12 @@ def verify(
     steps: Annotated[int | None, typer.Option(help="inference steps T, for il and zil-state")] = None,
     gamma: Annotated[float | None, typer.Option(help="integration step γ, for il and zil-state")] = None,
     ablations: Annotated[bool, typer.Option(help="also break each of Z-IL's conditions: many times slower")] = True,
+    prove: Annotated[bool, typer.Option("--prove", help="also compare the updates as programs, for every input")] = False,
 ):
     """Check your own network: is a weight update of the rule bit-identical to backpropagation's?
 
-    Prints a table with a row for each parameter, and exits with 0 if every bit is the same, else with 1.
+    Prints a table with a row for each parameter, and exits with 0 if every bit is the same, else with 1. With --prove the
+    programs must be the same too; where one cannot be captured, the exit code is 2.
     """
     options = {key: value for key, value in (("steps", steps), ("gamma", gamma)) if value is not None}
     sys.path.insert(0, "")  # as `python -m` does: the user's own module lies where the command is called
@@ -296,6 +309,10 @@ def verify(
     table(("parameter", "shape", "L2", "max ULP", "bitwise"), [parameters, totals, broken])
     same = found.total.bitwise_equal and found.buffers.bitwise_equal
     say(f"{rule} {'is' if same else 'is NOT'} bit-identical to backpropagation on {type(model).__name__}")
+    if prove:
+        proven = certificate(model, inputs, targets, loss_fn, rule, **options)
+        say(str(proven))
+        same = same and proven.equal
     raise typer.Exit(0 if same else 1)
 
 

@@ -71,6 +71,7 @@ _FORM = {
     "cost": {"warmup": _integer(0), "rules": _RULES},
     "scaling": {"warmup": _integer(0), "rounds": _integer(1), "rules": _RULES, "axes": _AXES},
     "train": {"rules": _RULES},
+    "proof": {"rules": {"zil": _RULE, ...: _RULE}},
     "zoo": {"batch_size": _integer(1), "seed": _integer(0)},
 }
 
@@ -157,7 +158,7 @@ def of_stage(parameters, profile_name, stage, name):
     Args:
         parameters: see `load`.
         profile_name: the profile's name.
-        stage: ``exactness``, ``cost``, ``scaling``, ``train`` or ``zoo``.
+        stage: ``exactness``, ``cost``, ``train``, ``proof``, ``zoo`` or ``scaling``.
         name: the task's name; in the zoo, the model's; of scaling, the axis.
 
     Raises:
@@ -183,7 +184,7 @@ def of_stage(parameters, profile_name, stage, name):
 def of_profile(parameters, name):
     """Return every parameter that a profile's report depends on: what is only of other profiles is left out."""
     entry = profile(parameters, name)
-    stages = {stage: parameters[stage] for stage in ("exactness", "cost", "scaling", "train", "zoo")}
+    stages = {stage: parameters[stage] for stage in ("exactness", "cost", "train", "proof", "zoo", "scaling")}
     return {"profile": entry, "tasks": {task: parameters["tasks"][task] for task in entry["tasks"]}, **stages}
 
 

@@ -25,7 +25,9 @@ from pcbench.randomness import random_digest
 
 aten = torch.ops.aten
 _GETITEM = operator.getitem
-_LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
+_OWN = os.path.dirname(__file__)
+_LIBRARIES = tuple(os.path.join(folder, "") for folder in (os.path.dirname(torch.__file__), _OWN))
+_MODELS = os.path.join(_OWN, "tasks", "")  # of a library, but a model's own lines
 PASSED_ON = {aten.detach.default, aten.alias.default, aten.lift_fresh.default}
 _COMMUTATIVE = {aten.add.Tensor, aten.mul.Tensor}
 # They write into arguments without saying so in their schemas: the positions of these.
@@ -114,10 +116,14 @@ def batch_tensors(inputs, targets):
     return [leaves[place] for place in places], filled
 
 
-def capture(rule, inputs, targets, loss_fn):
+def capture(rule, inputs, targets, loss_fn, lines=True):
     """Run one weight update of ``rule`` on real data, and return its `Program` and what it has computed.
 
     Nothing is left in ``param.grad``; buffers and random state advance as they do in every update.
+
+    Args:
+        rule, inputs, targets, loss_fn: see `pcbench.rules.Rule.backward`.
+        lines: whether each operation is to know the model's line that made it, which takes time.
 
     Returns:
         ``(program, loss, {tensor: gradient})``.
@@ -134,7 +140,7 @@ def capture(rule, inputs, targets, loss_fn):
         found[:] = [loss, gradients]
         return loss, list(gradients.values())
 
-    options = {"record_stack_traces": True} if "record_stack_traces" in make_fx.__kwdefaults__ else {}
+    options = {"record_stack_traces": lines} if "record_stack_traces" in make_fx.__kwdefaults__ else {}
     try:
         module = make_fx(update, tracing_mode="real", **options)(*tensors)
     except RuntimeError as error:
@@ -147,8 +153,8 @@ def capture(rule, inputs, targets, loss_fn):
     for node in module.graph.nodes:
         if _has_a_shape_of_its_own(node):
             raise UnsupportedModule(
-                f"{type(rule.model).__name__} cannot be captured as a program: the shape of what {node.target} gives depends on "
-                f"the values of tensors ({_line(node) or 'its line is not known'}); use the rule as it is"
+                f"{type(rule.model).__name__} cannot be captured as a program: the shape of what {node.target} gives depends "
+                f"on the values of tensors ({_line(node) or 'its line is not known'}); use the rule as it is"
             )
     if random_digest(torchs=False) != before:
         raise UnsupportedModule(
@@ -170,7 +176,8 @@ class _Canoniser:
         self._place = {}  # node: (root, digest of the way from the root to the node's own view of it), or a tuple of nodes
         self._steps, self._made_by, self._lines = {}, {}, {}
         self._draws, self._inputs = 0, 0
-        self._outside, self._written = {}, {}  # by root the names of tensors from outside; by name the roots of those written to
+        self._outside = {}  # by root the names of tensors from outside
+        self._written = {}  # by name the roots of those of them that are written to
 
     def canonical(self):
         results = {}
@@ -258,7 +265,9 @@ class _Canoniser:
         aliased = _aliased(schema)
         if aliased and not schema.is_mutable:
             source = node.args[aliased[0]]
-            root, way = self._place[source] if not isinstance(self._place[source], dict) else self._place[source]["view"]
+            root, way = (
+                self._place[source] if not isinstance(self._place[source], dict) else self._place[source]["view"]
+            )
             rest = fx.node.map_arg((node.args[1:], node.kwargs), self._of)
             way = _digest(way, str(target), rest)
             returns_many = not isinstance(schema.returns[0].type, torch.TensorType)
@@ -326,6 +335,6 @@ def _line(node):
     lines = [line for line in (node.stack_trace or "").splitlines() if line.lstrip().startswith("File ")]
     for line in reversed(lines):
         file, number = line.split('"')[1], line.split("line ")[1].split(",")[0]
-        if not file.startswith(_LIBRARIES) and not file.startswith("<"):
+        if file.startswith(_MODELS) or not file.startswith((*_LIBRARIES, "<")):
             return f"{file}:{number}"
     return None

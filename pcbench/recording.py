@@ -10,11 +10,16 @@ taken out by ``.item()``, the branch taken) is a constant of the weight update.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from unittest.mock import patch
+
 import torch
+from torch.autograd.graph import saved_tensors_hooks
 from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
+from torch.nn.parameter import UninitializedTensorMixin
 from torch.overrides import _get_current_function_mode, _pop_mode_temporarily
 
-from pcbench.errors import UnsupportedModule
+from pcbench.aside import Patches
+from pcbench.errors import PCBenchError, UnsupportedModule, told
 from pcbench.randomness import random_state, set_random_state
 from pcbench.values import Tensor, Values, edge_of, mapped, tensors_in, writes
 
@@ -65,33 +70,27 @@ class Recording(Values):
         self._constants = {}  # (id, version) of a tensor that is no value: the tensor, and a copy
 
     def __enter__(self):
-        # Its `apply` is no torch function. (An alias of it that was made before is not seen.)
-        self._apply = vars(torch.autograd.Function)["apply"]
-        torch.autograd.Function.apply = classmethod(self._seen(self._apply))
+        self._seeing = _SEEING.made()
+        self._seeing.__enter__()
         return super().__enter__()
 
     def __exit__(self, *error):
-        torch.autograd.Function.apply = self._apply
-        return super().__exit__(*error)
-
-    def _seen(self, original):
-        def apply(cls, *args, **kwargs):
-            def function(*args, **kwargs):
-                return original.__get__(None, cls)(*args, **kwargs)
-
-            function.__name__ = cls.__name__
-            if _get_current_function_mode() is not self:  # inside an operation, which is noted whole
-                return function(*args, **kwargs)
-            with _pop_mode_temporarily():
-                return self.__torch_function__(function, (), args, kwargs)
-
-        return apply
+        super().__exit__(*error)
+        return self._seeing.__exit__(*error)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """See `Values`; what is made of the inputs is noted where nothing else is, too."""
+        if torch.is_grad_enabled():
+            return super().__torch_function__(func, types, args, kwargs)
+        arguments = tensors_in((args, kwargs or {}), everywhere=True)
+        versions = [(tensor, tensor._version) for tensor in arguments if edge_of(_base(tensor)) is not None]
         out = super().__torch_function__(func, types, args, kwargs)
-        if not torch.is_grad_enabled():
-            self._derive(out, tensors_in((args, kwargs or {}), everywhere=True))
+        if any(tensor._version != version for tensor, version in versions):
+            raise UnsupportedModule(
+                f"{self.where()} writes into a value under no_grad, past its gradient, which inference in state form cannot "
+                "repeat at other values; Z-IL in error form can learn it"
+            )
+        self._derive(out, arguments)
         return out
 
     def _derive(self, out, arguments):
@@ -106,7 +105,8 @@ class Recording(Values):
         """The `Value` that a tensor with a history is."""
         edge = edge_of(tensor)
         if edge not in self._known:
-            if not tensor._is_view():
+            # A write to its base gives a view another history, and nobody sees that arise.
+            if not tensor._is_view() or isinstance(edge[0], torch._C._FunctionBase):
                 raise UnsupportedModule(
                     f"{self.where()} reads a value that {edge[0].name()} made unseen (a compiled part, an alias of an "
                     "autograd function's `apply`, torch.func or torch.autograd.grad inside forward), so that it cannot be "
@@ -122,50 +122,70 @@ class Recording(Values):
         self.operations.append(operation)
 
     def _run(self, func, args, kwargs, read):
-        versions = [(tensor, tensor._version) for tensor in tensors_in((args, kwargs), everywhere=True)]
-        given = mapped((args, kwargs), self._noted)
-        target = args[0] if (writes(func) or kwargs.get("inplace")) and args and isinstance(args[0], Tensor) else None
-        base = target._base if target is not None and target._is_view() else target
-        if base is not None and base.requires_grad and edge_of(base) is None:
-            base = target = None  # a parameter: autograd lets nobody write into it, `requires_grad_` only sounds so
-        old = None if base is None else self.value(base) if base.requires_grad else base.detach().clone()
+        items = []
+        form = mapped((args, kwargs), lambda item: _place(item, items))
+        sources, before = [self._noted(item) for item in items], [(self._owner(x), _version(x)) for x in items]
+        named = writes(func) or kwargs.get("inplace")
+        targets = self._targets(items[: len(tensors_in(args[:1]))] if named else items, named)
         state = random_state()
         out = super()._run(func, args, kwargs, read)
-        outputs = [tensor for tensor in tensors_in(out) if tensor.requires_grad]
-        inputs = self._derive(out, [tensor for tensor, _ in versions])
-        if not outputs and not (base is not None and base.requires_grad):
-            return out
-        if base is None and any(v != t._version and t.requires_grad and edge_of(t) for t, v in versions):
+        inputs = self._derive(out, items)
+        targets = {i: target for i, target in targets.items() if edge_of(target.base) != target.edge}
+        bases = {id(target.base): target.base for target in targets.values() if target.base.requires_grad}
+        changed = [
+            owner for x, (owner, version) in zip(items, before, strict=True) if _version(x) != version and edge_of(x)
+        ]
+        if any(id(owner) not in bases for owner in changed) or (len(bases) < len(targets) and not named):
             raise UnsupportedModule(
                 f"{self.where()} writes in place by {func.__name__}, which inference in state form cannot repeat at other "
                 "values; use an operation whose name ends with an underscore"
             )
-        run = _repeated(func, state)
-        if base is not None:
-            call, edges = _write(run, given, old, None if target is base else _geometry(target)), [edge_of(base)]
-            given = (old, given[0][1:], given[1])
-        else:
-            edges = [edge_of(tensor) for tensor in outputs]
-            if all(edge in self._known for edge in edges):
-                return out  # it has returned its argument
-            call = _computation(run, given, len(outputs))
-        reads, parameters = {}, {}
-        mapped(given, lambda item: reads.setdefault(item) if isinstance(item, Value) else None)
-        parameters = {id(t): t for t, _ in versions if t.requires_grad and edge_of(t) is None}
+        outputs = [tensor for tensor in tensors_in(out) if tensor.requires_grad]
+        kept = [i for i, t in enumerate(outputs) if not any(t is items[target] for target in targets)]
+        edges = [edge_of(tensor) for tensor in (*bases.values(), *(outputs[i] for i in kept))]
+        if all(edge in self._known for edge in edges):
+            return out  # nothing that learns, or its argument
+        call = _Repetition(_repeated(func, state), form, sources, targets, len(outputs), kept)
+        reads = [targets[i].old if i in targets else source for i, source in enumerate(sources)]
+        reads = dict.fromkeys(read for read in reads if isinstance(read, Value))
+        parameters = {id(t): t for t in items if t.requires_grad and edge_of(t) is None}
         name = func.__name__.strip("_")
         self._add(Operation(name, call, tuple(reads), tuple(parameters.values()), tuple(sorted(inputs))), edges)
         return out
 
-    def _noted(self, item):
+    def _noted(self, tensor):
         """A value as `Value`, a parameter as it is, and any other tensor as it is now: forward may write into it later."""
-        if not isinstance(item, Tensor):
-            return item
-        if item.requires_grad:
-            return item if edge_of(item) is None else self.value(item)
-        key = id(item), item._version
+        if tensor.requires_grad:
+            return tensor if edge_of(tensor) is None else self.value(tensor)
+        if isinstance(tensor, UninitializedTensorMixin):
+            return tensor
+        key = id(tensor), _version(tensor)
         if key not in self._constants:
-            self._constants[key] = item, item.detach().clone()
+            self._constants[key] = tensor, tensor.detach().clone()
         return self._constants[key][1]
+
+    def _targets(self, items, named):
+        """What each of ``items`` was before an operation that may write into it, by position.
+
+        Args:
+            items: tensors.
+            named: whether it is sure to write; otherwise only values are looked at.
+        """
+        found = {}
+        for i, item in enumerate(items):
+            base = self._owner(item)
+            edge = edge_of(base)
+            # Autograd lets nobody write into a parameter; `requires_grad_` only sounds so.
+            writable = edge is not None or (named and not base.requires_grad)
+            if writable and item.layout is torch.strided and not item.is_nested:
+                found[i] = _Target(base, edge, self._noted(base), None if item is base else _geometry(item))
+        return found
+
+    def _owner(self, tensor):
+        """The tensor whose memory it is, unless nobody has seen that (3-d results of linear layers have such a one)."""
+        base = _base(tensor)
+        edge = edge_of(base)
+        return base if edge is None or edge in self._known else tensor
 
     def _differentiated(self, *args, **kwargs):
         raise UnsupportedModule(
@@ -173,38 +193,125 @@ class Recording(Values):
             "form cannot evaluate it at other values"
         )
 
+    def _hooked(self, *args, **kwargs):
+        raise UnsupportedModule(
+            f"{self.where()} hooks gradients, which inference in state form has other ones of at every time step; Z-IL in "
+            "error form can learn it"
+        )
 
-def _computation(run, given, count):
-    def call(at):
-        args, kwargs = _filled(given, at)
-        outputs = tuple(tensor for tensor in tensors_in(run(*args, **kwargs)) if tensor.requires_grad)
-        if len(outputs) != count:
-            raise UnsupportedModule("an operation has another number of results at the values of a later time step")
-        return outputs
+    _retain = _hooked
 
-    return call
+    def seen(self, function, args, kwargs):
+        """Note a custom ``function``, which may stand for a module's hooks on gradients."""
+        if function.__name__ == "BackwardHookFunction":
+            self._hooked()
+        with _pop_mode_temporarily():
+            return self.__torch_function__(function, (), args, kwargs)
+
+    def saving(self, hooks):
+        """Refuse hooks that change what operations save, unless they are torch's own, which give back what was saved."""
+        if type(hooks) is saved_tensors_hooks or not type(hooks).__module__.startswith("torch."):
+            self._hooked()
 
 
-def _write(run, given, old, view):
-    """A write in place as a function from what was there to what is there then.
+def _see(undo):
+    apply, enter = vars(torch.autograd.Function)["apply"], saved_tensors_hooks.__enter__
 
-    Args:
-        old: the `Value`, or the constant, in whose memory is written.
-        view: which part of it is written to; None for all.
+    def seen_apply(cls, *args, **kwargs):
+        def function(*args, **kwargs):
+            return apply.__get__(None, cls)(*args, **kwargs)
+
+        mode = _get_current_function_mode()
+        if not isinstance(mode, Recording):  # inside an operation, which is noted whole
+            return function(*args, **kwargs)
+        function.__name__ = cls.__name__
+        return mode.seen(function, args, kwargs)
+
+    def seen_enter(hooks):
+        if isinstance(mode := _get_current_function_mode(), Recording):
+            mode.saving(hooks)
+        return enter(hooks)
+
+    undo.enter_context(patch.object(torch.autograd.Function, "apply", classmethod(seen_apply)))
+    undo.enter_context(patch.object(saved_tensors_hooks, "__enter__", seen_enter))
+
+
+_SEEING = Patches(_see)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A tensor that an operation may write into: its memory's owner, what that was before, and which part of it it is."""
+
+    base: Tensor
+    edge: tuple | None
+    old: "Value | Tensor"
+    view: Callable | None
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a tensor stands among an operation's arguments: its position among their tensors."""
+
+    position: int
+
+
+def _place(item, items):
+    if not isinstance(item, Tensor):
+        return item
+    items.append(item)
+    return _Place(len(items) - 1)
+
+
+def _base(tensor):
+    return tensor._base if not isinstance(tensor, UninitializedTensorMixin) and tensor._is_view() else tensor
+
+
+def _version(tensor):
+    return None if isinstance(tensor, UninitializedTensorMixin) or tensor.is_inference() else tensor._version
+
+
+@dataclass(frozen=True)
+class _Repetition:
+    """An operation as a function of values; what it writes into are copies, which it returns first.
+
+    Attributes:
+        run: the operation.
+        form: its arguments, with a `_Place` for each tensor.
+        sources: what stands there: a `Value`, or the tensor itself.
+        targets: those of them that it writes into, by position.
+        count: how many results it has that require a gradient.
+        kept: which of them are its own.
     """
-    (_, *rest), kwargs = given
 
-    def call(at):
-        whole = (at(old) if isinstance(old, Value) else old).clone()
-        args, keywords = _filled((rest, kwargs), at)
-        run(whole if view is None else view(whole), *args, **keywords)
-        return (whole,)
+    run: Callable
+    form: tuple
+    sources: list
+    targets: dict
+    count: int
+    kept: list
 
-    return call
+    def __call__(self, at):
+        def filled(item):
+            if not isinstance(item, _Place):
+                return item
+            target = self.targets.get(item.position)
+            if target is None:
+                return now(self.sources[item.position])
+            whole = wholes.setdefault(id(target.base), None)
+            if whole is None:
+                whole = wholes[id(target.base)] = now(target.old).clone()
+            return whole if target.view is None else target.view(whole)
 
+        def now(source):
+            return at(source) if isinstance(source, Value) else source
 
-def _filled(given, at):
-    return mapped(given, lambda item: at(item) if isinstance(item, Value) else item)
+        wholes = {}
+        args, kwargs = mapped(self.form, filled)
+        found = [tensor for tensor in tensors_in(self.run(*args, **kwargs)) if tensor.requires_grad]
+        if len(found) != self.count:
+            raise UnsupportedModule("an operation has another number of results at the values of a later time step")
+        return (*(whole for whole in wholes.values()), *(found[i] for i in self.kept))
 
 
 def _geometry(view):
@@ -215,7 +322,9 @@ def _geometry(view):
 
     def take(whole):
         if whole.stride() != layout or whole.dtype != dtype:
-            raise UnsupportedModule("a view of memory that overlaps, or of another dtype, cannot be taken at other values")
+            raise UnsupportedModule(
+                "a view of memory that overlaps, or of another dtype, cannot be taken at other values"
+            )
         return whole.as_strided(size, stride, whole.storage_offset() + offset)
 
     return take
@@ -231,15 +340,24 @@ def _repeated(func, state):
                 f"{func.__name__} draws random numbers, which inference in state form repeats at every time step, as no "
                 "program can: use the rule without capturing it"
             )
-        if not drew and autocast == autocast_state():
-            return func(*args, **kwargs)
-        now = random_state()
-        set_random_state(state)
+        now = random_state() if drew else None
+        if drew:
+            set_random_state(state)
         try:
+            if autocast == autocast_state():
+                return func(*args, **kwargs)
             with torch.autocast(autocast[0], autocast[1], enabled=autocast[2], cache_enabled=False):
                 return func(*args, **kwargs)
+        except Exception as error:
+            if isinstance(error, PCBenchError) or get_innermost_proxy_mode() is not None:
+                raise
+            raise UnsupportedModule(
+                f"{func.__name__} fails at the values of a later time step ({told(error)}), as inference in state form moves "
+                "them; Z-IL in error form can learn it"
+            ) from error
         finally:
-            set_random_state(now)
+            if drew:
+                set_random_state(now)
 
     return run
 

@@ -10,6 +10,7 @@ from pcbench import code, data, instructions, params, workers
 from pcbench.data.table import loader
 from pcbench.files import alone, check_writable, read_json, write_json
 from pcbench.graph import Graph
+from pcbench.measure import certificates
 from pcbench.measure import cost as cost_measure
 from pcbench.measure import exactness as exactness_measure
 from pcbench.measure._setup import first_batch, initial_model
@@ -121,8 +122,18 @@ def _train(experiment, recorded, folder, data_sha256):
     write_json(finished, asked)
 
 
+def proof(experiment):
+    """Table 5 for one task: whether each rule's weight update is backpropagation's program. Returns the result's path."""
+    recorded, path, settings = _begun("proof", experiment)
+    task, numbers, dataset = _load(experiment)
+    reproducible()
+    with progress(f"proof {task.name}", len(settings["rules"])) as advance:
+        result = certificates.proof(task, numbers, dataset, settings, advance)
+    return _write(path, result, recorded, dataset.sha256)
+
+
 def zoo(experiment):
-    """Table 4 for one of torchvision's classifiers, which stands in the task's place. Returns the result's path."""
+    """Tables 4 and 5 for one of torchvision's classifiers, which stands in the task's place. Returns the result's path."""
     from pcbench.measure import zoo as zoo_measure  # brings torchvision, which the other stages need not wait for
 
     settings, path = experiment.parameters["zoo"], experiment.result("zoo")
@@ -135,7 +146,7 @@ def zoo(experiment):
 
 
 def scaling(experiment):
-    """How cost grows along one axis, which stands in the task's place. Returns the result's path."""
+    """Table 6 for one axis, which stands in the task's place: how cost grows. Returns the result's path."""
     from pcbench.measure import scaling as scaling_measure
 
     parameters = params.of_stage(experiment.parameters, experiment.profile, "scaling", experiment.task)

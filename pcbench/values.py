@@ -54,7 +54,7 @@ class Values(TorchFunctionMode):
         self._handed_out = set()  # nodes that forward has asked for: they may carry hooks, which only the engine runs
 
     def __enter__(self):
-        self._aside = unnoticed(self)
+        self._aside = _ASIDE.made()
         self._aside.__enter__()
         return super().__enter__()
 
@@ -70,7 +70,7 @@ class Values(TorchFunctionMode):
         if not torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             return func(*args, **kwargs)
         if (special := _SPECIAL.get(func)) is not None:
-            return special(self, *args, **kwargs)
+            return getattr(self, special)(*args, **kwargs)
         read = []
         _differentiable(args, read)
         if kwargs:
@@ -178,8 +178,7 @@ class Values(TorchFunctionMode):
     def _products(self, node, errors, create_graph):
         """The node's own vector-Jacobian products, one for each of its ``next_functions``."""
         if create_graph:
-            with self:
-                errors = [error if error is None else self.leaf(error) for error in errors]
+            errors = [error if error is None else self.leaf(error) for error in errors]
         custom = isinstance(node, torch._C._FunctionBase)
         # Only the engine runs a node's own hooks, and knows whether a function wants zeros for errors that are missing.
         if custom and all(error is None for error in errors):
@@ -229,7 +228,8 @@ class Values(TorchFunctionMode):
             self._handed_out.add(node)
         return node
 
-    def _refuse_backward(self, *args, **kwargs):
+    def engine_started(self, *args, **kwargs):
+        """Refuse what differentiates past this mode: it would find what one vertex has made, and take that for all."""
         raise UnsupportedModule(
             f"{self.where()} calls backward() inside forward, before anything is known of the rest of the network's error; "
             "compute it outside, or use torch.autograd.grad"
@@ -279,13 +279,15 @@ class Values(TorchFunctionMode):
 
 
 _SPECIAL = {
-    Tensor.__iter__: Values._iterated,
-    Tensor.register_hook: Values._hooked,
-    Tensor.retain_grad: Values._retain,
-    Tensor.grad_fn.__get__: Values._hand_out,
-    Tensor.backward: Values._refuse_backward,
-    torch.autograd.grad: Values._differentiated,
+    Tensor.__iter__: "_iterated",
+    Tensor.register_hook: "_hooked",
+    Tensor.retain_grad: "_retain",
+    Tensor.grad_fn.__get__: "_hand_out",
+    Tensor.backward: "engine_started",
+    torch.autograd.backward: "engine_started",
+    torch.autograd.grad: "_differentiated",
 }
+_ASIDE = unnoticed(Values)
 
 
 class _Everywhere:

@@ -11,7 +11,7 @@ from pcbench.files import read_json, read_yaml
 from pcbench.provenance import digest
 
 PASS, FAIL, NOT_COMPARABLE = "pass", "fail", "not comparable"
-SECTIONS = ("exactness", "weights", "accuracy", "cost", "zoo", "scaling")
+SECTIONS = ("exactness", "weights", "accuracy", "cost", "proof", "zoo", "scaling")
 OWN_NAMES = ("zoo", "scaling")  # whose figures are of models and axes, not of tasks
 BOUNDS = ("min", "max", "equals", "same_as")
 

@@ -13,7 +13,7 @@ from pcbench.errors import ResultError
 from pcbench.files import parse_yaml, read_json, read_yaml
 from pcbench.provenance import SIDECAR, sidecar
 
-DETERMINISTIC = ("exactness@", "train@", "zoo@")
+DETERMINISTIC = ("exactness@", "train@", "proof@", "zoo@")
 IDENTICAL, DIFFERS, NOT_COMPARABLE = "identical", "differs", "not comparable"
 
 

@@ -1,11 +1,13 @@
 """The certificate: whether a rule's weight update is the same program as backpropagation's."""
 
 import copy
+import os
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
-
+from pcbench.errors import UnsupportedModule
 from pcbench.measure.divergence import clone_tensors
 from pcbench.nn import convert
 from pcbench.nn.convert import copied
@@ -13,10 +15,13 @@ from pcbench.program import Step, capture
 from pcbench.randomness import kept_randomness
 from pcbench.rules import Backprop, by_name
 
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
+_HOMES = tuple(os.path.join(os.path.dirname(each), "") for each in (os.path.dirname(torch.__file__), _PACKAGE))
+
 RESTS_ON = (
     "It holds for every input of these shapes and dtypes, with the weights and buffers that the programs read, in this mode. "
-    "It rests on PyTorch's kernels giving the same bits for the same operation on the same operands, memory layout and number "
-    "of threads, on capturing the operations that really run, and on a digest (SHA-256) that no two operations share."
+    "It rests on PyTorch's kernels giving the same bits for the same operation on the same operands, memory layout and "
+    "number of threads, on capturing the operations that really run, and on a digest (SHA-256) that no two operations share."
 )
 
 
@@ -73,12 +78,13 @@ class Certificate:
         )
 
 
-def prove(model, inputs, targets, loss_fn, rule="zil", **options):
+def prove(model, inputs, targets, loss_fn, rule="zil", lines=True, **options):
     """Compare the program of one weight update of a rule with backpropagation's, operation for operation.
 
     Args:
         model, inputs, targets, loss_fn: see `pcbench.divergence`; ``model`` is left as it is.
         rule: a rule's name, see `pcbench.rules.by_name`, with its ``options``; or a function from a model to a rule.
+        lines: whether a difference names the model's line, which takes time, also where there is none.
 
     Returns:
         `Certificate`.
@@ -88,31 +94,70 @@ def prove(model, inputs, targets, loss_fn, rule="zil", **options):
     """
     model = convert(model)
     make = rule if callable(rule) else lambda m: by_name(rule, m, **options)
-    expected, actual = (canonical_update(model, r, inputs, targets, loss_fn) for r in (Backprop, make))
+    expected, actual = (canonical_update(model, r, inputs, targets, loss_fn, lines) for r in (Backprop, make))
+    return certify(actual, expected)
+
+
+def certify(actual, expected):
+    """The `Certificate` of a rule's program against backpropagation's, both in `pcbench.program.Canonical` form."""
     difference = None if actual.digest == expected.digest else _difference(actual, expected)
     return Certificate(difference is None, len(expected.steps), len(actual.steps), actual.digest, difference)
 
 
-def canonical_update(model, make_rule, inputs, targets, loss_fn):
+def as_metrics(make_certificate):
+    """What ``make_certificate()`` finds as a JSON value: a certificate's figures, or only ``refused``, the reason for none.
+
+    Lines are relative to the repository or to site-packages: the same on every machine.
+    """
+    try:
+        found = make_certificate()
+    except UnsupportedModule as refusal:
+        return {"refused": _portable(str(refusal))}
+    metrics = {key: getattr(found, key) for key in ("equal", "operations", "own_operations", "digest")}
+    if (parting := found.first_difference) is not None:
+        step, expected = ({} if each is None else vars(each) for each in (parting.step, parting.expected))
+        metrics |= {"result": parting.result, "step": step.get("name"), "expected": expected.get("name")}
+        metrics |= {"line": step.get("line") or expected.get("line"), "explanation": parting.explanation}
+        metrics["line"] = metrics["line"] and _portable(metrics["line"])
+    return metrics
+
+
+def _portable(text):
+    for home in _HOMES:
+        text = text.replace(home, "")
+    return text
+
+
+def canonical_update(model, make_rule, inputs, targets, loss_fn, lines=True):
     """The `pcbench.program.Canonical` form of one weight update of ``make_rule(model)``, captured on copies."""
     model, loss_fn = copied(model), copy.deepcopy(loss_fn) if isinstance(loss_fn, nn.Module) else loss_fn
     inputs, targets = clone_tensors((inputs, targets))
     with kept_randomness():
-        program, *_ = capture(make_rule(model), inputs, targets, loss_fn)
+        program, *_ = capture(make_rule(model), inputs, targets, loss_fn, lines)
     return program.canonical()
 
 
 def _difference(actual, expected):
     # What is left changed first: whoever reads it later computes something else for that reason alone.
-    names = sorted(dict.fromkeys((*expected.results, *actual.results)), key=lambda name: not name.endswith("afterwards"))
+    names = sorted(
+        dict.fromkeys((*expected.results, *actual.results)), key=lambda name: not name.endswith("afterwards")
+    )
     result = next((n for n in names if actual.results.get(n) != expected.results.get(n)), "the number of random draws")
     known = [{step.digest for step in program.steps} for program in (actual, expected)]
-    step = next((s for s in actual.steps if s.digest not in known[1]), None)
-    lacking = next((s for s in expected.steps if s.digest not in known[0]), None)
-    return Difference(result, step, lacking, _explained(result, step, lacking, actual, expected))
+    own = [s for s in actual.steps if s.digest not in known[1]]
+    lacking = [s for s in expected.steps if s.digest not in known[0]]
+    explanation = f"{_explained(result, own, lacking, actual, expected)} {_counted(own, lacking, actual, expected)}"
+    return Difference(result, next(iter(own), None), next(iter(lacking), None), explanation)
 
 
-def _explained(result, step, lacking, actual, expected):
+def _counted(own, lacking, actual, expected):
+    return (
+        f"{len(own)} of the rule's {len(actual.steps)} operations are not backpropagation's, and it lacks {len(lacking)} of "
+        f"backpropagation's {len(expected.steps)}."
+    )
+
+
+def _explained(result, own, lacking, actual, expected):
     if result not in actual.results:
         return f"the rule has no {result} at all."
     if result not in expected.results:
@@ -121,10 +166,10 @@ def _explained(result, step, lacking, actual, expected):
         return f"the rule draws random numbers {actual.draws} times, backpropagation {expected.draws} times."
     if result.endswith("afterwards"):
         return "it is written to with other values, or another number of times."
-    if step is None:
-        return "the rule computes nothing that backpropagation does not, but leaves something out, or puts it elsewhere."
-    if lacking is not None and step.name == lacking.name:
+    if not own:
+        return (
+            "the rule computes nothing that backpropagation does not, but leaves something out, or puts it elsewhere."
+        )
+    if lacking and own[0].name == lacking[0].name:
         return "the same operation is applied to other operands: what it reads, or the order of a sum, is not the same."
     return "up to there both are the same program."
-
-

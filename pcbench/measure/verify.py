@@ -11,6 +11,7 @@ import torch
 
 from pcbench.errors import InvalidParameters, PCBenchError, told
 from pcbench.measure.divergence import Divergence, check_repeats, compare, weight_update
+from pcbench.measure.proof import prove
 from pcbench.nn import convert
 from pcbench.provenance import stream
 from pcbench.rules import Backprop, by_name
@@ -92,6 +93,20 @@ def verify(model, inputs, targets, loss_fn, rule="zil", ablations=True, advance=
         compare(actual.buffers, expected.buffers),
         found,
     )
+
+
+def certificate(model, inputs, targets, loss_fn, rule="zil", **options):
+    """`pcbench.prove` for a user's network, after `verify`.
+
+    Returns:
+        `pcbench.measure.proof.Certificate`.
+
+    Raises:
+        UnsupportedModule, InvalidParameters: the update cannot be captured as a program; says why.
+    """
+    name = type(model).__name__
+    with _refused(f"no program of rule {rule!r} can be captured on {name}", "without --prove the bits alone are compared"):
+        return prove(model, inputs, targets, loss_fn, rule, **options)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pcbench.errors import InvalidParameters
 from pcbench.files import finite_or_none
 from pcbench.measure.divergence import compare, weight_update
 from pcbench.measure.fingerprint import trace
+from pcbench.measure.proof import as_metrics, prove
 from pcbench.provenance import global_stream, stream
 from pcbench.rules import ZIL, Backprop
 
@@ -31,7 +32,8 @@ def zoo(name, settings):
 
     Returns:
         The result as a JSON value: the divergence of Z-IL's gradients and buffers from backpropagation's, and, to tell
-        a kernel that does not repeat itself from a rule that differs, of backpropagation's from its own repetition.
+        a kernel that does not repeat itself from a rule that differs, of backpropagation's from its own repetition;
+        under ``proof`` the certificate of Z-IL.
 
     Raises:
         InvalidParameters: torchvision has no such classifier.
@@ -61,6 +63,7 @@ def zoo(name, settings):
     metrics["side"] = side
     metrics["buffers_equal"] = compare(actual.buffers, expected.buffers).bitwise_equal
     metrics["bp_repeats_itself"] = repeated.bitwise_equal
+    metrics["proof"] = as_metrics(lambda: prove(model, inputs, targets, loss, lines=False))
     record = {"rule": "zil", "label": "Z-IL", "seed": seed, "dtype": "float32", "metrics": metrics}
     record["fingerprints"] = trace(actual.gradients)
     return {"schema": 1, "stage": "zoo", "task": name, "family": "cnn", "results": [record]}

@@ -17,7 +17,7 @@ def build(results, out, profile, parameters):
     is written, and each file replaces its predecessor in one step; tables and figures of an earlier report are removed.
 
     Args:
-        results: ``results/<profile>``: what the stages exactness, cost, train, zoo and scaling wrote.
+        results: ``results/<profile>``: what the stages exactness, cost, train, proof, zoo and scaling wrote.
         out: the folder of the report.
         profile: the profile's name.
         parameters: see `pcbench.params.load`; what they list is what is reported.

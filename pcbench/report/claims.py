@@ -21,6 +21,7 @@ SIGNIFICANT = 1.5
 ABSTRACT = "Salvatori et al. 2021, abstract"
 SUCCESSOR = "Salvatori et al., AAAI 2022"
 CARD = "project card"
+OWN = "PCBench"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Claim:
         id: its identifier.
         sentence: the claim, as worded.
         source: who says so.
-        stages: the stages whose results decide it: ``exactness``, ``cost``, ``train``, ``zoo``.
+        stages: the stages whose results decide it: ``exactness``, ``cost``, ``train``, ``proof``, ``zoo``.
         test: maps the metrics (`pcbench.report.metrics.summarise`) to ``(verdict, evidence)``.
     """
 
@@ -102,6 +103,36 @@ def _exact_on_all(metrics):
     return REPRODUCED, (
         f"Bit-identical on all {_plural(metrics['tasks'], 'task')}, {branching} of them with edges that skip levels, and on "
         f"{len(zoo)} of {len(zoo)} classifiers of torchvision, unmodified. No finite number of graphs proves “any”."
+    )
+
+
+def _same_program(metrics):
+    """Certificates on every task and every model; a certificate that no control can fail would be none."""
+    found = {name: entry["proof"].get("zil") for name, entry in metrics["tasks"].items()}
+    tasks, found = len(found), {**found, **{name: entry.get("proof") for name, entry in metrics["zoo"].items()}}
+    controls = [
+        (f"{label} on {name}", cell["equal"])
+        for name, entry in metrics["tasks"].items()
+        for label, cell in entry["proof"].items()
+        if label != "zil" and "refused" not in cell
+    ]
+    unlike = [name for name, cell in found.items() if cell and not cell["equal"] and "refused" not in cell]
+    if unlike:
+        return REFUTED, f"Another program than BP's on {_listed(unlike)}."
+    missing = [name for name, cell in found.items() if not cell]
+    if missing:
+        return NOT_TESTED, f"No certificates: {_listed(missing)}."
+    refused = [name for name, cell in found.items() if "refused" in cell]
+    if refused:
+        return NOT_TESTED, f"No program can be captured on {_listed(refused)}."
+    blind = [name for name, equal in controls if equal]
+    if blind or not controls:
+        return NOT_TESTED, f"No control fails{f', but is BP’s program too: {_listed(blind)}' if blind else ''}."
+    sizes = [cell["operations"] for cell in found.values()]
+    return REPRODUCED, (
+        f"The same operations on the same operands as BP's, {span(sizes, count)} of them, on {tasks} of {tasks} tasks and "
+        f"{len(found) - tasks} of {len(found) - tasks} classifiers of torchvision; {len(controls)} of {len(controls)} "
+        "controls are other programs. It rests on kernels that repeat themselves."
     )
 
 
@@ -262,6 +293,13 @@ CLAIMS = (
         SUCCESSOR,
         ("exactness", "train", "zoo"),
         _exact_on_all,
+    ),
+    Claim(
+        "same-program",
+        "Z-IL computes the same program as BP: equal for every input of this shape.",
+        OWN,
+        ("proof", "zoo"),
+        _same_program,
     ),
     Claim(
         "necessity-levelling",

@@ -1,4 +1,4 @@
-"""Table 2: what a weight update takes, in time, memory and operations."""
+"""Tables 2 and 6: what a weight update takes, in time, memory and operations, and how that grows."""
 
 from functools import partial
 
@@ -83,7 +83,7 @@ def _time_ratio(cell):
 
 
 def scaling(sources, metrics):
-    """How cost grows with a network; see `pcbench.report.tables.build` for the arguments."""
+    """Table 6; see `pcbench.report.tables.build` for the arguments."""
     found = metrics["scaling"]
     labels = {record["rule"]: record["label"] for source in sources for record in source.records}
     labels = {rule: labels[rule] for rule in ordered(labels)}

@@ -18,15 +18,15 @@ def summarise(tasks, profile, zoo=(), scaling=()):
         scaling: what `pcbench.report.results.read_scaling` returned.
 
     Returns:
-        ``{"schema", "profile", "tasks": {task: {"family", "identities", "exactness", "cost", "accuracy", "weights"}},
-        "zoo": {model: {...}}, "scaling": {axis: {rule: {...}}}}``. None
-        stands for a divergence that is not a finite number, and for an interval that the seeds, or the sizes, do not give.
+        ``{"schema", "profile", "tasks": {task: {"family", "identities", "exactness", "cost", "accuracy", "weights",
+        "proof"}}, "zoo": {model: {..., "proof"}}, "scaling": {axis: {rule: {...}}}}``. None stands for a divergence that is
+        not a finite number, and for an interval that the seeds, or the sizes, do not give.
     """
     return {
         "schema": SCHEMA,
         "profile": profile,
         "tasks": {task.name: _summary(task) for task in tasks},
-        "zoo": {source.task: next(source.records)["metrics"] for source in zoo},
+        "zoo": {source.task: _model(next(source.records)["metrics"]) for source in zoo},
         "scaling": {
             source.task: {rule: _growth(records) for rule, records in _by_rule(source).items()} for source in scaling
         },
@@ -48,7 +48,17 @@ def _summary(task):
             for rule, records in _by_rule(task.train).items()
             if rule != REFERENCE
         },
+        "proof": {rule: _certificate(records[0]["metrics"]) for rule, records in _by_rule(task.proof).items()},
     }
+
+
+def _model(metrics):
+    return {**metrics, "proof": _certificate(metrics["proof"])}
+
+
+def _certificate(metrics):
+    """A certificate's figures; an update that is no program is not proven to be equal."""
+    return {"equal": False, **metrics}
 
 
 def _by_rule(source):

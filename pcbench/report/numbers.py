@@ -3,6 +3,7 @@
 MISSING = "–"
 NOT_FINITE = "not finite"
 BIT_IDENTICAL = "bit-identical"
+EQUAL = "equal"  # of programs
 _NARROW_SPACE = "\u202f"
 
 

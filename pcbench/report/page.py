@@ -18,7 +18,10 @@ _COLOURS = {
     **{colour: f"var(--{rule}, {colour})" for rule, colour in figures.COLOURS.items()},
 }
 # The tables of measured figures, in order, and the stage that each is made from.
-_STAGE_OF = {"exactness": "exactness", "cost": "cost", "accuracy": "train", "zoo": "zoo", "scaling": "scaling"}
+_STAGE_OF = {
+    **{"exactness": "exactness", "cost": "cost", "accuracy": "train", "zoo": "zoo"},
+    **{"certificates": "proof", "scaling": "scaling"},
+}
 _ENVIRONMENT = ("python", "torch", "torchvision", "numpy", "scikit-learn", "faker", "pcbench")
 
 
@@ -56,7 +59,7 @@ def render(tasks, zoo, scaling, metrics, tables):
         provenance=rows,
         environments=environments,
         anchors=anchors,
-        bit_identical=numbers.BIT_IDENTICAL,
+        good={numbers.BIT_IDENTICAL, numbers.EQUAL},
         tones={REPRODUCED: "good", REFUTED: "bad", NOT_TESTED: "quiet"},
         css=environment.loader.get_source(environment, "page.css")[0],
     )

@@ -10,13 +10,13 @@ from pcbench.files import read_json
 from pcbench.provenance import result_digest, sidecar
 
 SCHEMA = 1
-STAGES = ("exactness", "cost", "train", "zoo", "scaling")
+STAGES = ("exactness", "cost", "train", "proof", "zoo", "scaling")
 FAMILIES = ("mlp", "cnn", "rnn", "transformer")
 REFERENCE = "bp"
 ABLATIONS = ("not-layer-dependent", "sigma-0.01", "sigma-0.6", "gamma-0.5", "not-levelled")
 RULES = (
     *(REFERENCE, "bp-captured", "zil", "zil-captured", "zil-state", *ABLATIONS),
-    *("il", "il-L", "il-20", "il-20-captured", "il-100"),
+    *("il", "il-2", "il-L", "il-20", "il-20-captured", "il-100"),
 )
 
 _NUMBER = (int, float)
@@ -55,14 +55,20 @@ _METRICS = {
         "side": int,
         "buffers_equal": bool,
         "bp_repeats_itself": bool,
+        "proof": {},
     },
+    "proof": {},
 }
+_CERTIFICATE = {"equal": bool, "operations": int, "own_operations": int, "digest": str}
+_NAME = (str, type(None))
+_PARTING = {"result": str, "step": _NAME, "expected": _NAME, "line": _NAME, "explanation": str}
 _IDENTITY = {
     "exactness": {"rule": str, "label": str, "dtype": str, "seed": int},
     "zoo": {"rule": str, "label": str, "dtype": str, "seed": int},
     "cost": {"rule": str, "label": str},
     "scaling": {"rule": str, "label": str, "size": int},
     "train": {"rule": str, "label": str},
+    "proof": {"rule": str, "label": str},
 }
 _REFUSED = {"refused": str, "metrics": type(None)}  # a rule that cannot be captured, and why
 _CAPTURED = {"capture_seconds": _NUMBER, "captured_ratio": {"median": _NUMBER, "low": _DIVERGENCE, "high": _DIVERGENCE}}
@@ -99,18 +105,19 @@ class Source:
 
 @dataclass(frozen=True)
 class Task:
-    """The three results of one task."""
+    """The results of one task."""
 
     name: str
     family: str
     exactness: Source
     cost: Source
     train: Source
+    proof: Source
 
     @property
     def sources(self):
         """The task's results in the order of the tables."""
-        return self.exactness, self.cost, self.train
+        return self.exactness, self.cost, self.train, self.proof
 
 
 def read(results, parameters, profile):
@@ -188,12 +195,12 @@ def _by_family(task):
 
 
 def _task(results, name, parameters, profile):
-    exactness, cost, train = (_current(stage, name, results, parameters, profile) for stage in STAGES[:3])
+    exactness, cost, train, proof = (_current(stage, name, results, parameters, profile) for stage in STAGES[:4])
     family = exactness.files[0]["family"]
-    for source in (cost, train):
+    for source in (cost, train, proof):
         if any(file["family"] != family for file in source.files):
             raise _foreign(source.path, f"calls the family other than {str(exactness.path)!r} does, {family!r}")
-    return Task(name, family, exactness, cost, train)
+    return Task(name, family, exactness, cost, train, proof)
 
 
 def _current(stage, name, results, parameters, profile):
@@ -279,6 +286,9 @@ def _file(stage, task, path):
             _check(record["metrics"], _CAPTURED, path, f"results[{i}].metrics")
     if stage == "exactness":
         _check(value, {"identities": int}, path, "")
+    for record in value["results"] if stage in ("proof", "zoo") else ():
+        metrics = record["metrics"]["proof"] if stage == "zoo" else record["metrics"]
+        _check_certificate(metrics, path, f"results.{record['rule']}.metrics")
     if stage == "train":
         _check(value, {"seed": int}, path, "")
         for record in value["results"]:
@@ -286,6 +296,16 @@ def _file(stage, task, path):
         if all(record["rule"] != REFERENCE for record in value["results"]):
             raise _foreign(path, f"has no rule {REFERENCE!r}, the reference of all others")
     return value
+
+
+def _check_certificate(metrics, path, where):
+    """A certificate, with the place where the programs part unless they are equal; or why there is none, and nothing else."""
+    if set(metrics) == {"refused"}:
+        _check(metrics, {"refused": str}, path, where)
+        return
+    _check(metrics, _CERTIFICATE, path, where)
+    if not metrics["equal"]:
+        _check(metrics, _PARTING, path, where)
 
 
 def _check_trajectory(record, path):

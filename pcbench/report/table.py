@@ -14,10 +14,14 @@ from pcbench.report.results import ordered
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of one quantity: ``heading`` names it, each row is a label and one cell a column."""
+    """Rows of one quantity: ``heading`` names it, each row is a label and one cell a column.
+
+    The results behind the rows are of the table's stage, unless ``stage`` names another one.
+    """
 
     heading: str
     rows: tuple[tuple[str, ...], ...]
+    stage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ def _flat(table):
 
 
 def _alignment(table, heads):
-    words = len(heads) if table.name in ("claims", "zoo", "headline") else len(heads) - len(table.heads[2:])
+    all_words = table.name in ("claims", "zoo", "certificates", "headline")
+    words = len(heads) - len(table.heads[2:]) * (not all_words)
     return ["left"] * words + ["right"] * (len(heads) - words)
 
 

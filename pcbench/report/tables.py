@@ -1,6 +1,7 @@
 """The tables of the report: tasks down, rules across for people; one record a row, with its source, for machines."""
 
 from pcbench.report import cost_tables, numbers
+from pcbench.report.certificates import certificates
 from pcbench.report.claims import CLAIMS
 from pcbench.report.numbers import BIT_IDENTICAL, MISSING
 from pcbench.report.results import REFERENCE
@@ -8,8 +9,8 @@ from pcbench.report.table import Group, Table, exported, labels_of, range_of, ro
 
 
 def build(tasks, metrics, zoo=(), scaling=()):
-    """Return the tables in the order of the page: exactness, cost, accuracy, zoo and scaling (where there are any), claims,
-    and the headline, one row a task, which no page shows: the README does.
+    """Return the tables in the order of the page: exactness, cost, accuracy, zoo (where there is one), certificates,
+    scaling (where there is any), claims, and the headline, one row a task, which no page shows: the README does.
 
     Args:
         tasks: list of `pcbench.report.results.Task`.
@@ -17,8 +18,9 @@ def build(tasks, metrics, zoo=(), scaling=()):
         zoo, scaling: what `pcbench.report.results.read_zoo` and `read_scaling` returned.
     """
     measured = [_exactness(tasks, metrics), cost_tables.cost(tasks, metrics), _accuracy(tasks, metrics)]
-    more = [*([_zoo(zoo)] if zoo else []), *([cost_tables.scaling(scaling, metrics)] if scaling else [])]
-    return *measured, *more, _claims(tasks, metrics), _headline(tasks, metrics)
+    measured += [*([_zoo(zoo)] if zoo else []), certificates(tasks, metrics, zoo)]
+    measured += [cost_tables.scaling(scaling, metrics)] if scaling else []
+    return *measured, _claims(tasks, metrics), _headline(tasks, metrics)
 
 
 _HEADLINE = (
@@ -151,7 +153,7 @@ def _zoo(sources):
         rows.append(
             (source.task, size, numbers.count(metrics["elements"]), numbers.count(metrics["parameters"]), same, buffers)
         )
-        figures = {key: exported(value) for key, value in metrics.items()}
+        figures = {key: exported(value) for key, value in metrics.items() if key != "proof"}
         records.append({"model": source.task, "seed": record["seed"], **figures, "source": source.path.as_posix()})
     equal = sum(record["bitwise_equal"] and record["buffers_equal"] for record in records)
     caption = (

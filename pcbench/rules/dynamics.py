@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
 
-from pcbench.errors import InvalidParameters, UnsupportedModule
+from pcbench.errors import InvalidParameters, PCBenchError, UnsupportedModule, told
 from pcbench.graph import Run, tensors_of
 from pcbench.recording import Recording
 from pcbench.rules._base import Rule, check_loss, leaves_behind
@@ -71,9 +71,20 @@ class Dynamics(Rule):
         """See `pcbench.rules.Rule.gradients`. The loss returned is that of the forward pass, before any inference.
 
         Raises:
-            UnsupportedModule: see `pcbench.recording.Recording`.
+            UnsupportedModule: see `pcbench.recording.Recording`; also if an operation fails at the values of a later step.
         """
         run, loss = self._run(self._arguments(inputs), targets, loss_fn)
+        try:
+            return loss, self._inferred(run, loss)
+        except Exception as error:
+            if isinstance(error, PCBenchError) or get_innermost_proxy_mode() is not None:
+                raise
+            raise UnsupportedModule(
+                f"inference in state form fails on {type(self.model).__name__} ({told(error)}); Z-IL in error form can learn it"
+            ) from error
+
+    def _inferred(self, run, loss):
+        """The dynamics; return ``{leaf: gradient}``, −Δθ."""
         graph = run.graph.levelled() if self.schedule.levelled else run.graph
         steps = {None: graph.depth, "levels": graph.depth + 1}.get(self.schedule.steps, self.schedule.steps)
         x, mu = self._initial_values(graph)
@@ -87,7 +98,8 @@ class Dynamics(Rule):
                 x[i] = _cut(mu[i])
             outputs = [x[i] for i in graph.outputs]
             replayed = run.loss(outputs)
-            if t == 0 and self.schedule.sigma == 0 and get_innermost_proxy_mode() is None:  # nothing to look at while it is captured
+            # While it is captured there are no numbers to look at.
+            if t == 0 and self.schedule.sigma == 0 and get_innermost_proxy_mode() is None:
                 _check_replay(replayed.detach(), loss)
             at_output = _output_errors(replayed, outputs)
             drive = {}
@@ -109,7 +121,7 @@ class Dynamics(Rule):
             if t < steps:
                 x = [self._step(vertex, value, drive) for vertex, value in zip(graph.vertices, x, strict=True)]
                 mu = [_predict(vertex, x) for vertex in graph.vertices]
-        return loss, {leaf: -update for leaf, update in updates.items()}
+        return {leaf: -update for leaf, update in updates.items()}
 
     def _run(self, arguments, targets, loss_fn):
         """The forward pass and its loss, recorded."""

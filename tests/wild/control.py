@@ -214,16 +214,13 @@ def routed_by_gather(net, h):
     return h.index_add(0, chosen, processed)
 
 
-OTHER_WAY = "at other values Python takes another way"
-
 CONTROL = (
-    Wild("early-exit", EarlyExit, "if on a value", counters=lambda m: m.depths, fixed=OTHER_WAY),
+    Wild("early-exit", EarlyExit, "if on a value", counters=lambda m: m.depths),
     Wild(
         "halting",
         Halting,
         "while on values: another number of steps at each update",
         counters=lambda m: m.steps,
-        fixed=OTHER_WAY,
     ),
     Wild(
         "logging",
@@ -232,8 +229,8 @@ CONTROL = (
         counters=lambda m: m.log,
         warns=("ignore:Converting a tensor with requires_grad",),
     ),
-    Wild("boolean-masks", small(boolean_masks), "masks, masked_select, nonzero: shapes by value", fixed=OTHER_WAY),
-    Wild("top-k", small(selected), "topk, sort, kthvalue, median, argmax as a Python index", fixed=OTHER_WAY),
+    Wild("boolean-masks", small(boolean_masks), "masks, masked_select, nonzero: shapes by value"),
+    Wild("top-k", small(selected), "topk, sort, kthvalue, median, argmax as a Python index"),
     Wild(
         "tensor-of-a-tensor",
         small(zero_dimensional),
@@ -255,14 +252,12 @@ CONTROL = (
         "nms, roi_align, box_iou; losses in forward",
         images_with_boxes,
         lambda o, t: sum(o.values()),
-        fixed=OTHER_WAY,
     ),
-    Wild("beam-search", BeamSearch, "sorted() by item()", vectors(5), fixed=OTHER_WAY),
+    Wild("beam-search", BeamSearch, "sorted() by item()", vectors(5)),
     Wild(
         "token-choice",
         small(routed_by_gather),
         "top-k tokens processed and added back",
         lambda: (torch.randn(4, 5), classes()),
-        fixed=OTHER_WAY,
     ),
 )

@@ -27,7 +27,8 @@ class Wild:
             an update under every rule.
         received: what only the backward pass leaves behind: any pytree, the same under exact rules in one pass.
         reset: puts back what the file, a class or a generator of the file's owns.
-        fixed: why the forward cannot be evaluated at values other than its own; the dynamics are then not run.
+        fixed: why the forward cannot be evaluated at values other than its own; the dynamics may then refuse it.
+        rounding: how far from backpropagation the dynamics may be in float64, relative to the gradient's norm.
         warns: pytest's filters for warnings that are torch's own.
         needs: whether this torch has what the network is made of.
     """
@@ -42,6 +43,7 @@ class Wild:
     received: Callable = lambda model: ()
     reset: Callable[[], None] = lambda: None
     fixed: str = ""
+    rounding: float = 1e-9
     warns: tuple[str, ...] = ()
     needs: bool = True
 

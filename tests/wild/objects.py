@@ -346,7 +346,12 @@ OBJECTS = (
         needs=hasattr(torch.nested, "masked_select"),
         fixed="values without a shape",
     ),
-    Wild("complex", Spectral, "a complex parameter, rfft, polar, conj, writes to .real and .imag"),
+    Wild(
+        "complex",
+        Spectral,
+        "a complex parameter, rfft, polar, conj, writes to .real and .imag",
+        fixed="a write to .real is not seen",
+    ),
     Wild("sparse-adjacency", SparseAdjacency, "sparse matrices, constant and learned", warns=("ignore:.*[Ss]parse",)),
     Wild(
         "sum-of-losses",

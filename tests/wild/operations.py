@@ -9,11 +9,11 @@ from wild.entry import Wild, small
 CASES = {}
 
 
-def case(aim):
-    """Register a middle under its name."""
+def case(aim, **more):
+    """Register a middle under its name, with more fields of its entry."""
 
     def register(function):
-        CASES[function.__name__.replace("_", "-")] = (function, aim)
+        CASES[function.__name__.replace("_", "-")] = (function, aim, more)
         return function
 
     return register
@@ -86,7 +86,7 @@ def overlapping_views(net, h):
     return y.as_strided((4, 4), (2, 1)) + y.unfold(1, 2, 1).sum(-1).repeat(1, 2)[:, :4] + y.diagonal()
 
 
-@case("matrix functions")
+@case("matrix functions", fixed="a matrix moved to other values is positive definite no more")
 def linear_algebra(net, h):
     a = h @ h.t() + 2 * torch.eye(4)
     y = torch.linalg.solve(a, net.mid(h)) + torch.linalg.cholesky(a) + torch.linalg.inv(a)
@@ -130,7 +130,7 @@ def integers(net, h):
     return net.mid.weight[index].mean(1) + h.gather(1, index) + F.one_hot(index, 4).to(h.dtype).sum(1) * h
 
 
-@case("other dtypes on the way: bfloat16, float64")
+@case("other dtypes on the way: bfloat16, float64", rounding=1e-2)
 def dtypes(net, h):
     low = net.mid(h).bfloat16().tanh()
     high = h.double().exp().sum(1, keepdim=True)
@@ -178,6 +178,6 @@ def scalars(net, h):
 
 
 OPERATIONS = tuple(
-    Wild(name, small(function), aim, warns=("ignore:Converting a tensor with requires_grad",))
-    for name, (function, aim) in CASES.items()
+    Wild(name, small(function), aim, warns=("ignore:Converting a tensor with requires_grad",), **more)
+    for name, (function, aim, more) in CASES.items()
 )

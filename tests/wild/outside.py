@@ -291,8 +291,15 @@ def threaded(net, h):
 SCRIPT = ("ignore:.*torch.jit.*deprecated", "ignore::torch.jit.TracerWarning")
 DYNAMO = ("ignore:The .grad attribute of a Tensor that is not a leaf",)
 
+UNSEEN = "values that arise where no operation is seen are no function that could be evaluated again"
+
 OUTSIDE = (
-    Wild("function-by-alias", small(lambda net, h: clip(net.mid(clip(h)))), "clip = Clip.apply at module level"),
+    Wild(
+        "function-by-alias",
+        small(lambda net, h: clip(net.mid(clip(h)))),
+        "clip = Clip.apply at module level",
+        fixed=UNSEEN,
+    ),
     Wild("function-by-class", small(functions_by_class), "Function.apply with parameters, None, numbers, two outputs"),
     Wild(
         "function-without-error",
@@ -303,16 +310,23 @@ OUTSIDE = (
     Wild("function-in-place", small(function_in_place), "mark_dirty: a value written by a custom function"),
     Wild("through-numpy", small(lambda net, h: net.mid(ThroughNumPy.apply(h))), "values leave torch and come back"),
     Wild("reversible", RevNet, "a custom function that runs autograd in its backward"),
-    Wild("scripted", Scripted, "a scripted function, scripted and traced submodules", warns=SCRIPT),
-    Wild("compiled", lambda: Compiled("aot_eager"), "a compiled submodule, its backward one opaque node", warns=DYNAMO),
+    Wild("scripted", Scripted, "a scripted function, scripted and traced submodules", warns=SCRIPT, fixed=UNSEEN),
+    Wild(
+        "compiled",
+        lambda: Compiled("aot_eager"),
+        "a compiled submodule, its backward one opaque node",
+        warns=DYNAMO,
+        fixed=UNSEEN,
+    ),
     Wild(
         "compiled-eager",
         lambda: Compiled("eager"),
         "a submodule compiled by Dynamo alone, as a graph of operations",
         warns=DYNAMO,
+        fixed=UNSEEN,
     ),
-    Wild("ensemble", Ensemble, "stacked parameters, functional_call under vmap"),
-    Wild("vmap", small(vmapped), "vmap over a function that reads parameters"),
+    Wild("ensemble", Ensemble, "stacked parameters, functional_call under vmap", fixed=UNSEEN),
+    Wild("vmap", small(vmapped), "vmap over a function that reads parameters", fixed=UNSEEN),
     Wild(
         "func-grad",
         small(function_gradient),
@@ -323,7 +337,7 @@ OUTSIDE = (
     Wild("functional-call", Functional, "functional_call with computed parameters"),
     Wild("other-function-mode", small(other_function_mode), "a user's TorchFunctionMode and torch.device as a mode"),
     Wild("dispatch-mode", Profiled, "a user's TorchDispatchMode inside forward, a profiler's record"),
-    Wild("tensor-subclass", TaggedNet, "a subclass of Tensor that operations keep"),
+    Wild("tensor-subclass", TaggedNet, "a subclass of Tensor that operations keep", fixed=UNSEEN),
     Wild("operators-by-name", Fused, "torch.ops and torch._C: what torch.overrides may not see"),
     Wild(
         "custom-operator",

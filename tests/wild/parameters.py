@@ -241,7 +241,13 @@ PARAMETERS = (
     Wild("unregistered", Unregistered, "modules made in forward, modules in a list"),
     Wild("sparse-embedding", SparseEmbedding, "a sparse gradient", token_ids),
     Wild("embedding-bag", Bags, "embedding_bag in two modes, with offsets", bags),
-    Wild("deep", Deep, "200 layers: no recursion, and order of sums", vectors(4)),
+    Wild(
+        "deep",
+        Deep,
+        "200 layers: no recursion, and order of sums",
+        vectors(4),
+        fixed="400 steps of 800 vertices take minutes",
+    ),
     Wild("parameters-by-name", ReadsFields, "named_parameters, get_parameter, a detached state_dict"),
     Wild(
         "double-use",

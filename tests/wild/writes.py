@@ -258,6 +258,8 @@ class KeyValueCache(nn.Module):
         return self.readout(out)
 
 
+PAST_THE_GRADIENT = "a value written past its gradient is no function of the values before it"
+
 WRITES = (
     Wild("slice-assignment", SliceAssignment, "out[:, t] = h: a write to a fresh tensor's part", vectors(4, 3)),
     Wild("cumulative-buffer", CumulativeBuffer, "parts read between writes to the same tensor", vectors(4, 3)),
@@ -265,13 +267,11 @@ WRITES = (
         "mixture-of-experts",
         MixtureOfExperts,
         "index_add_ into zeros, experts on as many tokens as the router gives them",
-        fixed="at other values the router sends other numbers of tokens",
     ),
     Wild(
         "mask-assignment",
         small(mask_assignment),
         "out[mask] = h, the mask given or computed",
-        fixed="at other values the last mask has another number of places",
     ),
     Wild(
         "view-writes", small(view_writes), "the base's history changes with a write to a view: slice, view, t, diagonal"
@@ -287,6 +287,7 @@ WRITES = (
         "unbind-writes",
         small(split_and_unbind_writes),
         "in place on one of several views of one operation, without grad",
+        fixed=PAST_THE_GRADIENT,
     ),
     Wild("residual-in-place", small(add_residual), "y.add_(h), +=, -=, div_, addcmul_: both operands are values"),
     Wild("copy_", small(copies), "a fresh tensor becomes a value by copy_"),
@@ -298,8 +299,18 @@ WRITES = (
         "minus infinity in attention scores: an error of zero times infinity is NaN",
     ),
     Wild("out=", ScratchSpace, "out= into a buffer and into an attribute", counters=lambda m: m.norm),
-    Wild("no-grad-writes", small(writes_without_grad), "a value written under no_grad keeps its history"),
-    Wild("data-writes", small(writes_through_data), "a value written through .data, past the version counter"),
+    Wild(
+        "no-grad-writes",
+        small(writes_without_grad),
+        "a value written under no_grad keeps its history",
+        fixed=PAST_THE_GRADIENT,
+    ),
+    Wild(
+        "data-writes",
+        small(writes_through_data),
+        "a value written through .data, past the version counter",
+        fixed=PAST_THE_GRADIENT,
+    ),
     Wild("zero_", small(zeroes), "a value zeroed in part or whole loses its history, or gets another"),
     Wild(
         "metadata-in-place", small(other_shape_in_place), "unsqueeze_, transpose_, squeeze_, t_ make the object a view"
