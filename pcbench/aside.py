@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 import torch
-from torch.overrides import _get_current_function_mode, _pop_mode, _pop_mode_temporarily, _push_mode
+from torch.overrides import _get_current_function_mode, _pop_mode, _push_mode
 
 
 class Patches:
@@ -38,6 +38,27 @@ class Patches:
                     self._undo.close()
 
 
+@contextmanager
+def off(kind):
+    """Run the block with the modes of ``kind`` that are on in this thread switched off."""
+    taken = []
+    _take(kind, taken)
+    try:
+        yield
+    finally:
+        _give_back(taken)
+
+
+def _take(kind, taken):
+    while isinstance(_get_current_function_mode(), kind):
+        taken.append(_pop_mode())
+
+
+def _give_back(taken):
+    while taken:
+        _push_mode(taken.pop())
+
+
 def unnoticed(kind):
     """Patches for code that must not notice that modes of ``kind`` are on: it would take another way than usually.
 
@@ -62,10 +83,8 @@ def _overridden(kind):
     asked = torch.overrides.has_torch_function
 
     def has_torch_function(arguments):
-        if not isinstance(_get_current_function_mode(), kind):
+        with off(kind):
             return asked(arguments)
-        with _pop_mode_temporarily():
-            return has_torch_function(arguments)
 
     return has_torch_function
 
@@ -84,13 +103,11 @@ def _off_while_compiled(kind, set_eval_frame):
     of_thread = threading.local()
 
     def switch(callback):
-        off = of_thread.__dict__.setdefault("off", [])
+        taken = of_thread.__dict__.setdefault("taken", [])
         if callable(callback):
-            while isinstance(_get_current_function_mode(), kind):
-                off.append(_pop_mode())
+            _take(kind, taken)
         else:
-            while off:
-                _push_mode(off.pop())
+            _give_back(taken)
         return set_eval_frame(callback)
 
     return switch

@@ -17,21 +17,22 @@ Histories that arose unseen (custom functions, compiled or scripted parts, C++ e
 import heapq
 import os
 import sys
-from collections import OrderedDict
+import warnings
+from contextlib import nullcontext, suppress
 from weakref import ref
 
 import torch
 from torch import nn
-from torch.autograd.graph import GradientEdge
+from torch.autograd import forward_ad
+from torch.autograd.graph import GradientEdge, _engine_run_backward
 from torch.overrides import TorchFunctionMode
-from torch.utils.hooks import RemovableHandle
 
-from pcbench.aside import unnoticed
+from pcbench.aside import off, unnoticed
 from pcbench.errors import UnsupportedModule
 
 _LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
-_IN_PLACE = {f"__i{name}__" for name in "add sub mul truediv floordiv mod pow and or xor lshift rshift matmul".split()}
-_IN_PLACE.add("__setitem__")
+_NAMES = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift", "matmul")
+_IN_PLACE = {"__setitem__", *(f"__i{name}__" for name in _NAMES)}
 Tensor = torch.Tensor
 
 
@@ -49,9 +50,9 @@ class Values(TorchFunctionMode):
         self._model = model
         self._leaves = {}  # gradient edge of a value: its leaf
         self._values = {}  # id of a leaf: (the leaf, the edge of its value)
-        self._hooks = {}  # gradient edge: the tensor hooks on its value
-        self._retained = {}  # gradient edge: the tensors that want to keep its error in ``grad``
-        self._handed_out = set()  # nodes that forward has asked for: they may carry hooks, which only the engine runs
+        self._asked_for = []  # nodes that forward has been given: they, and what they lead to, may carry hooks
+        self._retaining = []  # references to the values that want to keep their errors in ``grad``
+        self._hooked_nodes = set()
 
     def __enter__(self):
         self._aside = _ASIDE.made()
@@ -67,7 +68,8 @@ class Values(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Run ``func``, its arguments cut off from what computed them where it is a vertex of its own."""
         kwargs = kwargs or {}
-        if not torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+        # What torch.func transforms, and what carries tangents, is left to PyTorch: its nodes are visited one by one, too.
+        if not torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
             return func(*args, **kwargs)
         if (special := _SPECIAL.get(func)) is not None:
             return getattr(self, special)(*args, **kwargs)
@@ -111,8 +113,14 @@ class Values(TorchFunctionMode):
             return tensor
         leaf = self._leaves.get(edge)
         if leaf is None:
-            leaf = self._leaves[edge] = tensor.detach().requires_grad_()
+            leaf = tensor.detach()
+            if torch._C._is_any_autocast_enabled() and leaf.dtype is torch.float32:
+                # What autocast has cast a leaf to it keeps for all readers, as it should for parameters: not so of a view.
+                self._values[id(leaf)] = leaf, edge
+                leaf = torch.ops.aten.alias(leaf)
+            self._leaves[edge] = leaf.requires_grad_()
             self._values[id(leaf)] = leaf, edge
+            leaf.belongs_to_an_update = True
         return leaf
 
     # Backward: how errors travel.
@@ -125,8 +133,8 @@ class Values(TorchFunctionMode):
         Args:
             outputs: tensors; the list is emptied, so that each vertex is freed as soon as it has passed its error on.
             errors: one for each of them, of its shape.
-            inputs: the tensors whose errors are asked for, only; None asks for all that are read without history
-                (parameters).
+            inputs: the gradient edges, or tensors without history, whose errors are asked for, only; None asks for all that
+                are read without history (parameters).
             create_graph: whether the errors can be differentiated in their turn.
 
         Returns:
@@ -137,57 +145,49 @@ class Values(TorchFunctionMode):
         """
         route = _Everywhere() if inputs is None else _Route(self, outputs, inputs)
         pending = _Pending(self, route)
-        with torch.set_grad_enabled(create_graph):
+        self._find_hooked()
+        with off(Values), torch.set_grad_enabled(create_graph):
             for error in errors:
                 output = outputs.pop(0)
                 pending.arrive(*(edge_of(output) or (_accumulator(output), 0)), error)
                 del output
             while pending:
                 node, errors = pending.pop()
-                errors = [self._whole(node, number, error) for number, error in enumerate(errors)]
-                route.passed(node, errors)
                 if inputs is None:
                     self._forget(node, len(errors))
-                if not route.goes_on(node):
-                    continue
-                products = self._products(node, errors, create_graph)
-                self._keep(node, errors)
-                for (following, number), product in zip(node.next_functions, products, strict=True):
+                if create_graph:
+                    errors = [error if error is None else self.leaf(error) for error in errors]
+                products = self._visit(node, errors, route, create_graph)
+                for (following, number), product in zip(node.next_functions, products, strict=False):
                     if following is not None:
                         pending.arrive(following, number, product)
         if inputs is None:
             return pending.leaves
-        return [route.errors.get(edge_of(x)) if edge_of(x) else pending.leaves.get(x) for x in inputs]
+        return [route.errors.get(x) if isinstance(x, tuple) else pending.leaves.get(x) for x in inputs]
 
-    def _whole(self, node, number, error):
-        """The error of a value, complete, after the hooks that the value has."""
-        if error is None or not self._hooks:
-            return error
-        for hook in tuple(self._hooks.get((node, number), {}).values()):
-            changed = hook(error)
-            error = error if changed is None else changed
-        return error
+    def _find_hooked(self):
+        """Find the nodes that may carry hooks, which only the engine runs: a write moves retained errors to another one."""
+        nodes = [*self._asked_for, *(x.grad_fn for x in (y() for y in self._retaining) if x is not None)]
+        self._asked_for.clear()
+        while nodes:
+            node = nodes.pop()
+            if node is not None and node not in self._hooked_nodes:
+                self._hooked_nodes.add(node)
+                nodes += [following for following, _ in node.next_functions]
 
-    def _keep(self, node, errors):
-        """Leave its error in the ``grad`` of each value that has asked for it by ``retain_grad``."""
-        for number, error in enumerate(errors if self._retained else ()):
-            for tensor in self._retained.get((node, number), ()):
-                if error is not None and (kept := tensor()) is not None:
-                    kept.grad = error
-
-    def _products(self, node, errors, create_graph):
-        """The node's own vector-Jacobian products, one for each of its ``next_functions``."""
-        if create_graph:
-            errors = [error if error is None else self.leaf(error) for error in errors]
+    def _visit(self, node, errors, route, create_graph):
+        """The node's own vector-Jacobian products, one for each of its ``next_functions``; none if no error is to go on."""
         custom = isinstance(node, torch._C._FunctionBase)
-        # Only the engine runs a node's own hooks, and knows whether a function wants zeros for errors that are missing.
         if custom and all(error is None for error in errors):
             errors = [torch.zeros(m.shape, dtype=m.dtype, device=m.device) for m in node._input_metadata]
-        if node in self._handed_out or (custom and any(error is None for error in errors)):
-            return _by_engine(node, errors, create_graph)
-        if custom:
-            return _of_custom_function(node, errors)
-        products = node(*errors)
+        # Only the engine runs hooks, and knows what a custom function is to be given, and in which state.
+        if custom or node in self._hooked_nodes:
+            keep = not isinstance(route, _Everywhere)
+            errors, products = _by_engine(node, errors, route.goes_on(node), create_graph, keep)
+            self._hooked_nodes -= {node} if not keep else set()
+        else:
+            products = node(*errors) if route.goes_on(node) else ()
+        route.passed(node, errors)
         return products if isinstance(products, tuple) else (products,)
 
     def _forget(self, node, outputs):
@@ -195,6 +195,7 @@ class Values(TorchFunctionMode):
         for number in range(outputs):
             if (leaf := self._leaves.pop((node, number), None)) is not None:
                 del self._values[id(leaf)]
+                self._values.pop(id(leaf._base), None)
 
     def resolved(self, node, number):
         """Where an edge of a local graph leads: a gradient edge or, behind no leaf of this mode's, a tensor."""
@@ -202,7 +203,14 @@ class Values(TorchFunctionMode):
         if variable is None:
             return node, number
         found = self._values.get(id(variable))
-        return variable if found is None else found[1]
+        if found is not None:
+            return found[1]
+        if hasattr(variable, "belongs_to_an_update"):
+            raise UnsupportedModule(
+                "an error arrived at a value that has passed its error on: it is of an earlier update (detach what forward "
+                "keeps, as for backpropagation), or part of the forward ran in another thread"
+            )
+        return variable
 
     # What is no plain operation.
 
@@ -210,23 +218,21 @@ class Values(TorchFunctionMode):
         return iter(self.__torch_function__(Tensor.unbind, (), (tensor,)))
 
     def _hooked(self, tensor, hook):
-        if edge_of(tensor) is None:
-            return Tensor.register_hook(tensor, hook)
-        hooks = self._hooks.setdefault(edge_of(tensor), OrderedDict())
-        handle = RemovableHandle(hooks)
-        hooks[handle.id] = hook
-        return handle
+        if getattr(getattr(hook, "__code__", None), "co_filename", "") == torch.autograd.graph.__file__:
+            raise UnsupportedModule(
+                f"{self.where()} registers one hook on the gradients of several values, which no pass of the engine has "
+                "together; register a hook on each"
+            )
+        self._hand_out(tensor)
+        return Tensor.register_hook(tensor, hook)
 
     def _retain(self, tensor):
-        if edge_of(tensor) is not None:
-            self._retained.setdefault(edge_of(tensor), []).append(ref(tensor))
+        self._retaining.append(ref(tensor))
         return Tensor.retain_grad(tensor)
 
     def _hand_out(self, tensor):
-        node = tensor.grad_fn
-        if node is not None:
-            self._handed_out.add(node)
-        return node
+        self._asked_for.append(tensor.grad_fn)
+        return tensor.grad_fn
 
     def engine_started(self, *args, **kwargs):
         """Refuse what differentiates past this mode: it would find what one vertex has made, and take that for all."""
@@ -249,8 +255,10 @@ class Values(TorchFunctionMode):
     ):
         """`torch.autograd.grad` inside a forward: the same local products, which are values in their turn."""
         if is_grads_batched:
-            raise UnsupportedModule(f"{self.where()} calls torch.autograd.grad with is_grads_batched; use torch.func.vmap")
-        outputs, inputs = _listed(outputs), _listed(inputs)
+            raise UnsupportedModule(
+                f"{self.where()} calls torch.autograd.grad with is_grads_batched; use torch.func.vmap"
+            )
+        outputs, inputs = _listed(outputs), [_origin(x) for x in _listed(inputs)]
         given = [None] * len(outputs) if grad_outputs is None else _listed(grad_outputs)
         errors = [torch.ones_like(o) if g is None else g for o, g in zip(outputs, given, strict=True)]
         found = self.pass_back(outputs, errors, inputs, create_graph)
@@ -260,7 +268,9 @@ class Values(TorchFunctionMode):
                 "if this is the desired behavior."
             )
         if materialize_grads:
-            found = [torch.zeros_like(x) if gradient is None else gradient for x, gradient in zip(inputs, found)]
+            shapes = [x[0]._input_metadata[x[1]] if isinstance(x, tuple) else x for x in inputs]
+            zeros = [torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in shapes]
+            found = [zero if gradient is None else gradient for zero, gradient in zip(zeros, found, strict=True)]
         return tuple(found)
 
     def where(self):
@@ -307,7 +317,7 @@ class _Route:
 
     def __init__(self, values, outputs, inputs):
         self.errors = {}
-        self._wanted = {edge_of(x) or x for x in inputs}
+        self._wanted = set(inputs)
         self._stops = {x[0] for x in self._wanted if isinstance(x, tuple)}
         self._leads = {}
         stack = [edge[0] for edge in map(edge_of, outputs) if edge]
@@ -386,6 +396,13 @@ def edge_of(tensor):
     return None if node is None else (node, tensor.output_nr)
 
 
+def _origin(of):
+    """What an argument of `torch.autograd.grad` stands for: a gradient edge or, without history, a tensor."""
+    if isinstance(of, GradientEdge):
+        return getattr(of.node, "variable", (of.node, of.output_nr))
+    return edge_of(of) or of
+
+
 def _accumulator(leaf):
     return leaf.view_as(leaf).grad_fn.next_functions[0][0]
 
@@ -395,6 +412,8 @@ def _differentiable(argument, found):
     if isinstance(argument, Tensor):
         if argument.requires_grad:
             found.append(argument)
+            if argument._base is not None:
+                argument.grad_fn  # noqa: B018 (a write to its base gives it another one, which must come before its readers')
     elif isinstance(argument, (tuple, list)):
         for item in argument:
             _differentiable(item, found)
@@ -419,8 +438,9 @@ def mapped(argument, function):
         return kind([mapped(item, function) for item in argument])
     if kind is dict:
         return {key: mapped(item, function) for key, item in argument.items()}
-    if isinstance(argument, tuple) and hasattr(argument, "_fields"):
-        return kind(*(mapped(item, function) for item in argument))
+    if isinstance(argument, (tuple, list)) and not isinstance(argument, torch.Size):
+        items = [mapped(item, function) for item in argument]
+        return kind(*items) if hasattr(argument, "_fields") else kind(items)
     return function(argument)
 
 
@@ -430,7 +450,7 @@ def _listed(tensors):
 
 def writes(func):
     """Whether a function writes in place into its first argument, which its name says."""
-    name = func.__name__
+    name = func.__name__.split(".")[0]  # of an operator by its full name, "add_.Tensor"
     return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
 
 
@@ -448,28 +468,32 @@ def _fitted(error, value):
     return error if error.dtype is value.dtype else error.to(value.dtype)
 
 
-def _of_custom_function(node, errors):
-    """The products of a `torch.autograd.Function`, by its own ``backward``."""
-    products = node.apply(*errors)
-    products = products if isinstance(products, tuple) else (products,)
-    # Its arguments that are no tensors have a product, but no edge.
-    needed = iter([p for p, needs in zip(products, node.needs_input_grad, strict=False) if needs])
-    return [None if following is None else next(needed) for following, _ in node.next_functions]
+class _Visited(Exception):
+    """Raised by a hook, to keep the engine from going on to what follows the node that it has run."""
 
 
-def _by_engine(node, errors, create_graph):
-    """The products of a node that may have hooks of its own."""
-    if not any(error is not None for error in errors):
-        return [None] * len(node.next_functions)
-    roots = [(GradientEdge(node, number), error) for number, error in enumerate(errors) if error is not None]
-    edges = list(dict.fromkeys(edge for edge in node.next_functions if edge[0] is not None))
-    found = torch.autograd.grad(
-        [edge for edge, _ in roots],
-        [GradientEdge(*edge) for edge in edges],
-        [error for _, error in roots],
-        retain_graph=True,
-        create_graph=create_graph,
-        allow_unused=True,
-    )
-    products = dict(zip(edges, found, strict=True))
-    return [products.pop(edge, None) for edge in node.next_functions]
+def _by_engine(node, errors, goes_on, create_graph, keep):
+    """The errors of a node's values after their hooks and, if they are to go on, its products; both by the engine.
+
+    Args:
+        keep: whether the node may be visited again.
+    """
+    values = tuple(GradientEdge(node, number) for number, error in enumerate(errors) if error is not None)
+    given = tuple(error for error in errors if error is not None)
+    if not values:
+        return errors, (None,) * len(node.next_functions)
+    if not goes_on:
+        after = iter(_engine_run_backward(values, given, True, create_graph, values, accumulate_grad=False))
+        return [None if error is None else next(after) for error in errors], ()
+    found = []
+
+    def stop(products, after):
+        found.append((after, products))
+        raise _Visited
+
+    hook = node.register_hook(stop)
+    # The engine warns of graphs of gradients that stay in memory, but these are forward's own.
+    with suppress(_Visited), warnings.catch_warnings(action="ignore") if create_graph else nullcontext():
+        _engine_run_backward(values, given, keep, create_graph, (), accumulate_grad=True)
+    hook.remove()
+    return found[0]

@@ -158,7 +158,7 @@ class Dynamics(Rule):
 def _check_replay(replayed, loss):
     """Whatever a forward does that the recorded operations do not, the loss shows it."""
     tolerance = torch.finfo(loss.dtype).eps ** 0.5
-    if not torch.allclose(replayed, loss, rtol=tolerance, atol=tolerance):
+    if not torch.allclose(replayed, loss, rtol=tolerance, atol=tolerance, equal_nan=True):
         raise UnsupportedModule(
             f"the operations of the forward pass give a loss of {replayed.item():g} when they are repeated, and gave "
             f"{loss.item():g}: forward writes into values past their gradients (under no_grad or through .data), which "

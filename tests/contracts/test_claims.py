@@ -45,14 +45,21 @@ def task(family):
             "il": {"max_ulp": 99, "bitwise_equal": False, "updates": 40, "updates_equal": 0, "final_l2": 9.0},
         },
         "accuracy": {},
+        "proof": {
+            "zil": {"equal": True, "operations": 50},
+            "zil-state": {"equal": False, "operations": 50},
+            "il-2": {"equal": False, "refused": "dropout"},
+        },
     }
 
 
+ZOO = {"bitwise_equal": True, "buffers_equal": True, "bp_repeats_itself": True}
+ZOO["proof"] = {"equal": True, "operations": 171}
 METRICS = {
     "schema": 1,
     "profile": "test",
     "tasks": {name: task(family) for name, family in FAMILIES.items()},
-    "zoo": {name: {"bitwise_equal": True, "buffers_equal": True, "bp_repeats_itself": True} for name in ("a", "b")},
+    "zoo": {name: ZOO for name in ("a", "b")},
 }
 # As the sentences are worded, with everything as theory has it: Z-IL needs γ = 1 and σ = 0, not 0.5 and 0.6.
 AS_THEORY_HAS_IT = {
@@ -60,6 +67,7 @@ AS_THEORY_HAS_IT = {
     "exact-cnn": REPRODUCED,
     "exact-rnn": REPRODUCED,
     "exact-graph": REPRODUCED,
+    "same-program": REPRODUCED,
     "necessity-levelling": REPRODUCED,
     "necessity-layer-dependent": REPRODUCED,
     "necessity-epsilon": REFUTED,
@@ -133,6 +141,14 @@ PERTURBED = [
     ("exact-graph", {of("skip-task", "weights/zil/max_ulp"): 3}, REFUTED),
     ("exact-graph", {of("skip-task", "weights/zil"): ...}, NOT_TESTED),
     ("exact-graph", {"zoo": {}}, NOT_TESTED),
+    ("same-program", {of("rnn-task", "proof/zil/equal"): False}, REFUTED),
+    ("same-program", {"zoo/b/proof/equal": False}, REFUTED),
+    ("same-program", {of("mlp-task", "proof/zil"): {"equal": False, "refused": "numpy"}}, NOT_TESTED),
+    ("same-program", {"zoo/a/proof": {"equal": False, "refused": "numpy"}}, NOT_TESTED),
+    ("same-program", {of("mlp-task", "proof/zil"): ...}, NOT_TESTED),
+    ("same-program", {"zoo/a/proof": ...}, NOT_TESTED),
+    ("same-program", {of("cnn-task", "proof/zil-state/equal"): True}, NOT_TESTED),
+    ("same-program", everywhere("proof/zil-state", {"equal": False, "refused": "dropout"}), NOT_TESTED),
     ("necessity-levelling", {of("skip-task", "exactness/not-levelled"): divergence(1e-14)}, REFUTED),
     ("necessity-levelling", {of("skip-task", "exactness/zil-state"): divergence(0.1)}, REFUTED),
     ("necessity-levelling", {of("skip-task", "exactness/not-levelled"): ...}, NOT_TESTED),
@@ -185,7 +201,8 @@ def test_no_claim_is_beyond_every_perturbation():
 
 @pytest.mark.parametrize("claim", [claim.id for claim in CLAIMS])
 def test_without_any_result_nothing_is_reproduced(claim):
-    empty = {name: {**task(family), "exactness": {}, "cost": {}, "weights": {}} for name, family in FAMILIES.items()}
+    nothing = {section: {} for section in ("exactness", "cost", "weights", "proof")}
+    empty = {name: {**task(family), **nothing} for name, family in FAMILIES.items()}
     assert verdicts({**METRICS, "tasks": empty, "zoo": {}})[claim] == NOT_TESTED
 
 

@@ -17,6 +17,7 @@ from pcbench import data, params
 from pcbench.cli import app, main
 from pcbench.files import read_json, write_json
 from pcbench.provenance import digest
+from pcbench.rules import ZIL
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -96,7 +97,8 @@ COMMANDS = [command.name or command.callback.__name__.replace("_", "-") for comm
 
 
 def test_every_stage_of_the_pipeline_is_a_command():
-    assert {"tasks", "fetch", "exactness", "cost", "train", "zoo", "report", "check", "verify"} <= set(COMMANDS)
+    stages = {"exactness", "cost", "train", "proof", "zoo", "report"}
+    assert stages | {"tasks", "fetch", "check", "verify"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=["pcbench", *COMMANDS])
@@ -120,7 +122,7 @@ def test_tasks_are_listed(pcbench):
     assert code == 0 and all(name in out for name in ("digits-mlp", "surnames-rnn", "fashion-cnn", "fashion-mnist"))
 
 
-STAGES = pytest.mark.parametrize("stage", ["exactness", "cost", "train"])
+STAGES = pytest.mark.parametrize("stage", ["exactness", "cost", "train", "proof"])
 
 
 @STAGES
@@ -426,6 +428,25 @@ class Twice(nn.Linear):
 
 def twice():
     return batch(Twice(4, 3))
+
+class Drawing(nn.Linear):
+    def forward(self, x):
+        import random
+        return super().forward(x) * random.random()
+
+def drawing():
+    return batch(Drawing(4, 3))
+
+class Layers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.last(self.first(x).tanh())  # the line
+
+def layers():
+    return batch(Layers())
 """
 
 
@@ -452,6 +473,44 @@ def test_verifys_exit_code_is_its_verdict(verify, options, code):
     assert found == code, err
     assert ("is NOT bit-identical" in out) == bool(code)
     assert all(name in out for name in ("0.weight", "2.bias", "all parameters"))
+
+
+LINE = 1 + FACTORY.splitlines().index("        return self.last(self.first(x).tanh())  # the line")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ([], 0, ["equal: the same program of", "every input of these shapes", "kernels"]),
+        (["--rule", "il", "--steps", "2"], 1, ["not equal: ", "first result that differs", "aten.", f"own.py:{LINE}"]),
+    ],
+    ids=["zil", "il"],
+)
+def test_a_certificate_is_printed_and_counts_in_the_exit_code(verify, options, code, said):
+    found, out, err = verify("layers", "--prove", "--no-ablations", *options)
+    assert found == code, err
+    assert all(part in out for part in said), out
+    assert "program" not in verify("layers", "--no-ablations", *options)[1]
+
+
+def test_the_same_bits_by_another_program_are_no_proof(verify, monkeypatch):
+    """Twice halved and doubled: the bits of this batch, by other operations."""
+
+    class Detour(ZIL):
+        def gradients(self, *batch):
+            loss, found = super().gradients(*batch)
+            return loss, {p: g * 0.5 * 2 for p, g in found.items()}
+
+    monkeypatch.setattr("pcbench.rules.ZIL", Detour)
+    code, out, _ = verify("good", "--prove", "--no-ablations")
+    assert code == 1 and "zil is bit-identical" in out and "not equal: " in out
+
+
+def test_where_no_program_can_be_captured_prove_exits_with_two_and_the_reason(verify):
+    assert verify("drawing", "--no-ablations")[0] == 0
+    code, out, err = verify("drawing", "--no-ablations", "--prove")
+    assert code == 2 and "zil is bit-identical" in out
+    assert err.startswith("error: ") and "NumPy's or Python's random numbers" in err
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,11 @@ def metrics_of(tasks=("mlp", "cnn"), profile="default"):
             "weights": {"zil": {"max_ulp": 0, "final_l2": 0.0}},
             "accuracy": {"bp": {"mean": 0.9, "low": None}},
             "cost": {"bp": {"operations": 38}, "zil": {"ratio_median": 1.5, "operations": 38}},
+            "proof": {"zil": {"equal": True, "operations": 35, "own_operations": 35}, "il-2": {"equal": False}},
         }
 
-    zoo = {"resnet18": {"bitwise_equal": True, "buffers_equal": True}}
+    proof = {"equal": True, "operations": 171, "own_operations": 171}
+    zoo = {"resnet18": {"bitwise_equal": True, "buffers_equal": True, "proof": proof}}
     scaling = {axis: {"zil": {"exponent": 1.0}} for axis in ("depth", "width")}
     return {"profile": profile, "tasks": {name: task() for name in tasks}, "zoo": zoo, "scaling": scaling}
 
@@ -206,13 +208,34 @@ def test_the_zoo_is_held_model_by_model():
 
 
 def test_scaling_is_held_axis_by_axis():
-    key = "scaling", "*.zil.exponent", {"max": 1.3}
+    figure, key = "scaling.width.zil.exponent", ("scaling", "*.zil.exponent", {"max": 1.3})
     assert verdicts(*key) == {f"scaling.{axis}.zil.exponent": PASS for axis in ("depth", "width")}
-    assert (
-        verdicts(*key, put(metrics_of(), ("scaling", "width", "zil", "exponent"), 2.0))["scaling.width.zil.exponent"]
-        == FAIL
-    )
-    assert verdicts(*key, put(metrics_of(), ("scaling", "width"), ...))["scaling.width.zil.exponent"] == FAIL
+    assert verdicts(*key, put(metrics_of(), ("scaling", "width", "zil", "exponent"), 2.0))[figure] == FAIL
+    assert verdicts(*key, put(metrics_of(), ("scaling", "width"), ...))[figure] == FAIL
+
+
+@pytest.mark.parametrize(
+    ("section", "where", "figure", "other"),
+    [
+        ("proof", ("tasks", "cnn", "proof", "zil"), "cnn.zil", "zil.operations"),
+        ("zoo", ("zoo", "resnet18", "proof"), "resnet18.proof", "proof.operations"),
+    ],
+)
+def test_a_certificate_is_held_to_equality_and_to_as_many_operations(section, where, figure, other):
+    equal, same = (f"{figure}.equal", {"equals": True}), (f"{figure}.own_operations", {"same_as": other})
+    for key, bounds in (equal, same):
+        assert verdicts(section, key, bounds) == {f"{section}.{key}": PASS}
+        refused = put(metrics_of(), where, {"equal": False, "refused": "no program"})
+        assert verdicts(section, key, bounds, refused) == {f"{section}.{key}": FAIL}
+    more = put(metrics_of(), (*where, "own_operations"), 999)
+    assert set(verdicts(section, *same, more).values()) == {FAIL}
+    assert set(verdicts(section, *equal, put(metrics_of(), (*where, "equal"), False)).values()) == {FAIL}
+
+
+def test_a_control_that_is_called_equal_fails():
+    held = "proof", "*.il-2.equal", {"equals": False}
+    metrics = put(metrics_of(), ("tasks", "cnn", "proof", "il-2", "equal"), True)
+    assert verdicts(*held, metrics) == {"proof.mlp.il-2.equal": PASS, "proof.cnn.il-2.equal": FAIL}
 
 
 def test_a_finding_says_what_was_measured_and_what_expected():

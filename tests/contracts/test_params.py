@@ -60,7 +60,7 @@ def test_yaml_without_sections_is_refused(tmp_path, text):
         load(tmp_path, text)
 
 
-SECTIONS = ("profiles", "tasks", "exactness", "cost", "scaling", "train", "zoo")
+SECTIONS = ("profiles", "tasks", "exactness", "cost", "train", "proof", "zoo", "scaling")
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -138,6 +138,8 @@ REFUSED = [
     ("scaling/axes/height", {}, "scaling.axes has an unknown key 'height'; its keys are depth, length, width, batch"),
     ("train/rules/bp", ..., "train.rules has no key 'bp'"),
     ("train/rules/bp/rule", "zil", "train.rules.bp.rule is 'zil'; it must be one of bp"),
+    ("proof/rules/zil", ..., "proof.rules has no key 'zil'"),
+    ("proof/rules/il-2/rule", "none", "proof.rules.il-2.rule is 'none'"),
     ("zoo/batch_size", 0, "zoo.batch_size is 0"),
     ("zoo/seeds", [0], "zoo has an unknown key 'seeds'; its keys are batch_size, seed"),
 ]
@@ -201,12 +203,13 @@ def test_a_profile_without_a_zoo_and_a_model_without_numbers_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("where", "stages"),
     [
-        ("tasks/digits-mlp/batch_size", {"exactness", "cost", "train"}),
+        ("tasks/digits-mlp/batch_size", {"exactness", "cost", "train", "proof"}),
         ("profiles/smoke/rounds", {"cost"}),
         ("profiles/smoke/seeds", {"train"}),
         ("profiles/smoke/tasks/digits-mlp/epochs", {"train"}),
         ("exactness/seeds", {"exactness"}),
         ("cost/warmup", {"cost"}),
+        ("proof/rules/il-2/steps", {"proof"}),
         ("zoo/seed", {"zoo"}),
         ("scaling/rounds", {"scaling"}),
         ("scaling/axes/depth/width", {"scaling"}),
@@ -218,10 +221,8 @@ def test_a_result_depends_on_what_its_stage_reads_and_on_nothing_else(where, sta
     other = changed(where, [7] if where.endswith("seeds") else 7)
     found = {
         stage
-        for stage, name in (
-            *((each, "digits-mlp") for each in ("exactness", "cost", "train", "zoo")),
-            ("scaling", "depth"),
-        )
+        for stage in ("exactness", "cost", "train", "proof", "zoo", "scaling")
+        for name in ["depth" if stage == "scaling" else "digits-mlp"]
         if params.of_stage(other, "smoke", stage, name) != params.of_stage(OWN, "smoke", stage, name)
     }
     assert found == stages

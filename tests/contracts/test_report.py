@@ -18,19 +18,19 @@ import yaml
 from pcbench import data, params
 from pcbench.errors import PCBenchError, ResultError
 from pcbench.files import read_json, write_json
-from pcbench.measure import cost, exactness, scaling, zoo
+from pcbench.measure import certificates, cost, exactness, scaling, zoo
 from pcbench.measure.training import train
 from pcbench.provenance import write_sidecar
 from pcbench.report import numbers
 from pcbench.report.build import build
-from pcbench.report.claims import NOT_TESTED
+from pcbench.report.claims import NOT_TESTED, REPRODUCED
 from pcbench.report.metrics import exponent
 from pcbench.report.numbers import BIT_IDENTICAL
 from pcbench.report.results import stale
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("digits-mlp", "digits-transformer")
-TABLES = ("exactness", "cost", "accuracy", "zoo", "scaling", "claims", "headline")
+TABLES = ("exactness", "cost", "accuracy", "zoo", "certificates", "scaling", "claims", "headline")
 
 
 def parameters():
@@ -68,6 +68,7 @@ def made(tmp_path_factory):
         results = {
             "exactness": exactness.exactness(task, compared),
             "cost": cost.cost(task, numbers, dataset, whole["cost"], rounds=2),
+            "proof": certificates.proof(task, numbers, dataset, whole["proof"]),
         }
         for stage, result in results.items():
             write_json(folder / stage / f"{name}.json", result)
@@ -124,7 +125,7 @@ def test_the_page_needs_nothing_but_itself_and_its_links_lead_somewhere(results,
 
 def test_every_record_of_a_table_names_a_result_that_exists(results, tmp_path):
     build(results, tmp_path / "out", "default", parameters())
-    for name in ("exactness", "cost", "accuracy", "zoo", "scaling"):
+    for name in ("exactness", "cost", "accuracy", "zoo", "certificates", "scaling"):
         with open(tmp_path / f"out/tables/{name}.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         assert rows and all(Path(row["source"]).exists() for row in rows)
@@ -152,16 +153,15 @@ def test_the_tables_say_what_the_results_say(results, tmp_path):
 def test_a_rule_that_could_not_be_captured_is_said_to_be_that(results, tmp_path):
     """IL on the transformer, whose dropout masks every step of inference repeats."""
     summary = build(results, tmp_path / "out", "default", parameters())
-    assert (
-        "dropout" in summary["tasks"]["digits-transformer"]["cost"]["il-20-captured"]["refused"]
-        or "draws" in (summary["tasks"]["digits-transformer"]["cost"]["il-20-captured"]["refused"])
-    )
+    refused = summary["tasks"]["digits-transformer"]["cost"]["il-20-captured"]["refused"]
+    assert "random numbers" in refused
     assert "operations" in summary["tasks"]["digits-mlp"]["cost"]["il-20-captured"]
     rows = (tmp_path / "out/tables/cost.md").read_text(encoding="utf-8").splitlines()
     assert sum(row.count("not capturable") for row in rows) == 1
     with open(tmp_path / "out/tables/cost.csv", encoding="utf-8", newline="") as file:
-        (refused,) = (row for row in csv.DictReader(file) if row["refused"])
-    assert (refused["task"], refused["rule"], refused["operations"]) == ("digits-transformer", "il-20-captured", "")
+        (row,) = (row for row in csv.DictReader(file) if row["refused"])
+    assert (row["task"], row["rule"], row["operations"]) == ("digits-transformer", "il-20-captured", "")
+    assert row["refused"] == refused
 
 
 def test_how_cost_grows_is_fitted_and_il_only_where_it_was_measured(results, tmp_path):
@@ -182,6 +182,33 @@ def test_an_exponent_is_that_of_the_power_law_that_made_the_values():
     noisy = exponent([1, 2, 4, 8], [1.0, 2.2, 3.7, 8.4])
     assert noisy["low"] < 1.0 < noisy["high"]
     assert exponent([4], [1.0]) == dict.fromkeys(("exponent", "low", "high"))
+
+
+def test_certificates_and_controls_are_told_apart(results, tmp_path):
+    summary = build(results, tmp_path / "out", "default", parameters())
+    written = read_json(results / "proof/digits-mlp.json")["results"]
+    found = summary["tasks"]["digits-mlp"]["proof"]
+    assert {record["rule"]: record["metrics"] for record in written} == found
+    refused = summary["tasks"]["digits-transformer"]["proof"]["il-2"]
+    assert not refused["equal"] and "random numbers" in refused["refused"]
+    rows = (tmp_path / "out/tables/certificates.md").read_text(encoding="utf-8").splitlines()[2:]
+    assert len(rows) == 2 * 4 + 1
+    for row, name in zip(rows[:3], ("digits-mlp", "digits-transformer", "squeezenet1_1"), strict=True):
+        assert name in row and re.search(r"\| equal +\| [0-9a-f]{12} +\|$", row)
+    assert sum("not equal: aten." in row and "pcbench/tasks/mlp.py:" in row for row in rows[3:6]) == 3
+    assert sum("none: " in row and refused["refused"] in row for row in rows[6:]) == 3
+    assert summary["claims"]["same-program"]["verdict"] == REPRODUCED
+    page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    assert 'href="#source-proof-digits-mlp"' in page and 'id="source-zoo-squeezenet1_1"' in page
+    assert "<span>Table 5</span> Certificates" in page
+
+
+def test_a_control_that_is_called_equal_makes_no_claim(results, tmp_path):
+    def equal(value):
+        value["results"][-1]["metrics"] = value["results"][0]["metrics"]
+
+    change(results / "proof/digits-mlp.json", equal)
+    assert build(results, tmp_path / "out", "default", parameters())["claims"]["same-program"]["verdict"] == NOT_TESTED
 
 
 def test_a_model_of_the_zoo_that_differs_is_not_called_identical(results, tmp_path):
@@ -210,6 +237,12 @@ def test_a_result_that_was_exchanged_is_not_described_by_another_ones_provenance
         ("exactness", lambda value: value["results"][0]["metrics"].update(bitwise_equal=1)),
         ("cost", lambda value: value["results"][0]["metrics"]["ratio"].update(median="fast")),
         ("zoo", lambda value: value["results"][0]["metrics"].pop("buffers_equal")),
+        ("zoo", lambda value: value["results"][0]["metrics"].pop("proof")),
+        ("zoo", lambda value: value["results"][0]["metrics"]["proof"].pop("digest")),
+        ("proof", lambda value: value["results"][0]["metrics"].update(equal="yes")),
+        ("proof", lambda value: value["results"][0]["metrics"].update(equal=False)),
+        ("proof", lambda value: value["results"][0].update(metrics={})),
+        ("proof", lambda value: value["results"][0].update(metrics={"refused": None})),
     ],
 )
 def test_a_faulty_result_is_named_and_nothing_is_written(results, tmp_path, stage, edit):
@@ -260,6 +293,7 @@ def test_what_was_taken_out_of_params_yaml_leaves_tables_figures_page_and_metric
         "exactness/digits-transformer.json",
         "cost/digits-transformer.json",
         "train/digits-transformer",
+        "proof/digits-transformer.json",
         "zoo/squeezenet1_1.json",
         "scaling/depth.json",
     ]
@@ -278,6 +312,7 @@ def test_what_was_taken_out_of_params_yaml_leaves_tables_figures_page_and_metric
         ("cost/rules/il-L/label", "IL", r"\(cost\.rules\.il-L\.label\)"),
         ("train/rules/zil", ..., r"\(train\.rules\.zil\)"),
         ("scaling/axes/depth/sizes", [2, 3], r"scaling/depth\.json' .*\(scaling\.axes\.depth\.sizes\)"),
+        ("proof/rules/il-2", ..., r"\(proof\.rules\.il-2\)"),
         ("zoo/seed", 1, r"squeezenet1_1\.json' has the seeds \[0\], but params\.yaml lists \[1\]"),
     ],
 )
@@ -306,12 +341,13 @@ def test_a_profile_of_the_reference_alone_has_a_report_in_which_nothing_is_repro
     for stage in ("cost", "train"):
         whole[stage]["rules"] = {"bp": whole[stage]["rules"]["bp"]}
     whole["exactness"]["rules"] = {"il-20": whole["exactness"]["rules"]["il-20"]}
+    whole["proof"]["rules"] = {"il-2": whole["proof"]["rules"]["il-2"]}
     whole["profiles"]["default"] |= {"zoo": [], "scaling": []}
     for path in [*results.rglob("*.json")]:
         if path.name.endswith(".provenance.json"):
             path.unlink()
         elif path.parent.name != "zoo":
-            keep = "il-20" if path.parent.name == "exactness" else "bp"
+            keep = {"exactness": "il-20", "proof": "il-2"}.get(path.parent.name, "bp")
             change(path, lambda v, keep=keep: v.update(results=[r for r in v["results"] if r["rule"] == keep]))
     summary = build(results, tmp_path / "out", "default", whole)
     assert "Not tested." in (tmp_path / "out/index.html").read_text(encoding="utf-8")

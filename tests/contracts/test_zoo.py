@@ -33,6 +33,9 @@ def test_zil_is_exact_on_torchvisions_own_networks(name, tmp_path):
     metrics = record["metrics"]
     assert metrics["bp_repeats_itself"] and metrics["bitwise_equal"] and metrics["buffers_equal"]
     assert (metrics["l2"], metrics["max_ulp"]) == (0.0, 0)
+    proof = metrics["proof"]
+    assert proof["equal"] and proof["operations"] == proof["own_operations"] > metrics["parameters"]
+    assert proof.keys() == {"equal", "operations", "own_operations", "digest"}
     options = {"init_weights": True} if name == "googlenet" else {}
     model = torchvision.models.get_model(name, weights=None, **options)
     assert metrics["parameters"] == len(list(model.parameters()))

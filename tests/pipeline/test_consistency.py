@@ -94,9 +94,10 @@ def depending(path):
 
 TRAINED = {**PROFILES["full"]["tasks"], **PROFILES["default"]["tasks"]}
 EXAMPLES = {name: TRAINED[name] for name in ("digits-mlp", "digits-cnn", "surnames-gru", "agnews-rnn")}
-ITEMS = {**dict.fromkeys(("exactness", "cost", "train"), EXAMPLES), "zoo": {"resnet18": {}}, "scaling": {"depth": {}}}
+ITEMS = dict.fromkeys(("exactness", "cost", "train", "proof"), EXAMPLES)
+ITEMS |= {"zoo": {"resnet18": {}}, "scaling": {"depth": {}}}
 ITEMS["fetch"] = {name: FETCH["stages"]["fetch"]["foreach"][name] for name in ("digits", "ag-news")}
-MEASURED = {f"{stage} {task}" for stage in ("exactness", "cost", "train") for task in EXAMPLES}
+MEASURED = {f"{stage} {task}" for stage in ("exactness", "cost", "train", "proof") for task in EXAMPLES}
 
 
 def of(*tasks):
@@ -116,6 +117,8 @@ def of(*tasks):
         ("pcbench/measure/training.py", {each for each in MEASURED if each.startswith("train")}),
         ("pcbench/measure/cost.py", {each for each in MEASURED if each.startswith("cost")}),
         ("pcbench/measure/zoo.py", {"zoo resnet18"}),
+        ("pcbench/measure/certificates.py", {each for each in MEASURED if each.startswith("proof")}),
+        ("pcbench/measure/proof.py", {each for each in MEASURED if each.startswith("proof")} | {"zoo resnet18"}),
         ("pcbench/report/tables.py", {"report"}),
         ("pcbench/report/page.css", {"report"}),
         ("pcbench/check/gate.py", set()),
@@ -177,20 +180,15 @@ KEYS = {
     "weights": {"updates", "updates_equal", "max_ulp", "bitwise_equal", "final_l2"},
     "accuracy": {"mean", "low", "high", "seeds", "majority"},
     "cost": {
-        "seconds_median",
-        "ratio_median",
-        "ratio_q1",
-        "ratio_q3",
-        "peak_bytes",
-        "peak_ratio",
-        "operations",
-        "flops",
+        *("seconds_median", "ratio_median", "ratio_q1", "ratio_q3", "peak_bytes", "peak_ratio", "operations", "flops"),
     },
     "captured": {"captured_ratio_median", "captured_ratio_low", "captured_ratio_high", "capture_seconds"},
+    "proof": {"equal", "operations", "own_operations", "digest"},
     "scaling": {"exponent", "low", "high", "operations_exponent", "ratio_median", "seconds_median", "operations"},
     "zoo": {"l2", "relative_l2", "max_abs", "max_ulp", "bitwise_equal", "buffers_equal", "bp_repeats_itself"},
 }
-RULES = {"exactness": "exactness", "weights": "train", "accuracy": "train", "cost": "cost"}
+KEYS["zoo"] |= {f"proof.{key}" for key in KEYS["proof"]}
+RULES = {"exactness": "exactness", "weights": "train", "accuracy": "train", "cost": "cost", "proof": "proof"}
 
 
 def figures(profile):
@@ -240,8 +238,9 @@ def test_every_profile_is_held_to_exactness_in_every_task_and_model(profile):
         for dtype in ("float32", "float64"):
             assert f"exactness.{task}.zil.{dtype}.bitwise_equal" in short
         assert f"weights.{task}.il.final_l2" in short
+        assert f"proof.{task}.zil.equal" in short
     for model in PROFILES[profile]["zoo"]:
-        assert f"zoo.{model}.bitwise_equal" in short
+        assert {f"zoo.{model}.bitwise_equal", f"zoo.{model}.proof.equal"} <= short
 
 
 def test_what_the_default_profile_trains_is_held_to_an_accuracy():

@@ -48,7 +48,7 @@ def test_the_smoke_profile_from_parameters_to_verdict(tmp_path):
     for name in {entry["data"] for entry in PROFILE["tasks"].values()}:
         assert "verified" in copy.succeed("fetch", name)
     for task in PROFILE["tasks"]:
-        for stage in ("exactness", "cost", "train"):
+        for stage in ("exactness", "cost", "train", "proof"):
             copy.succeed(stage, task, "--profile", "smoke")
     for model in PROFILE["zoo"]:
         copy.succeed("zoo", model, "--profile", "smoke")
@@ -63,6 +63,7 @@ def test_the_smoke_profile_from_parameters_to_verdict(tmp_path):
         for dtype in ("float32", "float64"):
             assert task["exactness"]["zil"][dtype]["bitwise_equal"], name
             assert not task["exactness"]["gamma-0.5"][dtype]["bitwise_equal"], name
+        assert task["proof"]["zil"]["equal"] and not task["proof"]["zil-state"]["equal"], name
         assert task["weights"]["zil"]["max_ulp"] == 0 and task["weights"]["il"]["max_ulp"] != 0
     page = (report / "index.html").read_text(encoding="utf-8")
     assert all(name in page for name in (*PROFILE["tasks"], *PROFILE["zoo"]))
