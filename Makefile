@@ -16,7 +16,10 @@ WILD := .venv-wild
 # The default profile's pipeline is the repository's own; the others are in profiles/.
 PIPELINE = $(if $(filter default,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
 
-.PHONY: help known-profile repro test test-all test-torchtext test-wild lint profiles clean
+# Which stored run `make bench-compare` compares with: the last one, or a number.
+RUN ?=
+
+.PHONY: help known-profile repro test test-all test-torchtext test-wild bench bench-compare lint profiles clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -57,6 +60,13 @@ test-torchtext: $(VENV)/.installed $(OLD)/.installed ## the fast tests on PyTorc
 test-wild: $(WILD)/.installed ## Z-IL against BP on models of timm, transformers, diffusers, ... (hours); writes reports/wild.md
 	@echo "==> one model a process; what .pcbench/wild already holds is not run again"
 	@$(WILD)/bin/python tests/wild/families/run.py $(ARGS)
+
+bench: $(VENV)/.installed ## absolute times of weight updates, stored under .benchmarks/; ARGS="-k digits-rnn" for some
+	@pytest benchmarks --benchmark-autosave --benchmark-columns=median,iqr,rounds $(ARGS)
+
+bench-compare: $(VENV)/.installed ## the same, compared with the last stored run, or with RUN=0003
+	@ls .benchmarks/*/*.json > /dev/null 2>&1 || { echo "error: no run is stored here; \`make bench\` stores one"; exit 2; }
+	@pytest benchmarks --benchmark-compare$(if $(RUN),=$(RUN)) --benchmark-columns=median,iqr,rounds $(ARGS)
 
 lint: $(VENV)/.installed ## what the code must look like
 	@ruff check . && ruff format --check .

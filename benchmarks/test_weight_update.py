@@ -5,12 +5,18 @@ from pathlib import Path
 import pytest
 
 from pcbench import data, params, stages
-from pcbench.measure.cost import peak_bytes, weight_update
+from pcbench.errors import UnsupportedModule
+from pcbench.measure.cost import weight_update
+from pcbench.measure.scaling import synthetic_update
+from pcbench.measure.updates import counted, peak_bytes
 
 ROOT = Path(__file__).parent.parent
 PARAMETERS = params.load(ROOT / "params.yaml")
 TASKS = list(PARAMETERS["profiles"]["default"]["tasks"])
-RULES = list(PARAMETERS["cost"]["rules"])
+RULES = PARAMETERS["cost"]["rules"]
+SCALING = PARAMETERS["scaling"]
+# The second size of every axis, and the second to last.
+SIZES = [(axis, numbers["sizes"][place]) for axis, numbers in SCALING["axes"].items() for place in (1, -2)]
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +30,27 @@ def test_time_of_one_weight_update(benchmark, datasets, task_name, rule):
     stages.reproducible()
     task, numbers = params.task(PARAMETERS, task_name)
     data.fetch(task.data, datasets)
-    update = weight_update(task, numbers, data.load(task.data, datasets), PARAMETERS["cost"]["rules"][rule])
-    benchmark.group = task_name
-    benchmark.extra_info["peak_bytes"] = peak_bytes(update)
+    update = weight_update(task, numbers, data.load(task.data, datasets), RULES[rule])
+    measured(benchmark, task_name, update)
+
+
+@pytest.mark.parametrize(("axis", "size"), SIZES)
+@pytest.mark.parametrize("rule", SCALING["rules"])
+def test_time_of_one_weight_update_of_a_synthetic_network(benchmark, axis, size, rule):
+    stages.reproducible()
+    numbers = SCALING["axes"][axis]
+    if size > numbers["largest"].get(rule, size):
+        pytest.skip("measured at smaller sizes only")
+    measured(benchmark, f"{axis} {size}", synthetic_update({**numbers, axis: size}, SCALING["rules"][rule]))
+
+
+def measured(benchmark, group, update):
+    """Time an update, and keep its memory and operations, and the time to capture it, beside."""
+    try:
+        update()
+    except UnsupportedModule as error:
+        pytest.skip(str(error))
+    benchmark.group = group
+    benchmark.extra_info |= {"peak_bytes": peak_bytes(update), **counted(update)}
+    benchmark.extra_info["capture_seconds"] = getattr(update.rule, "seconds", None)
     benchmark(update)

@@ -9,7 +9,8 @@ from pcbench import instructions
 def main():
     """Run the command line, held to one instruction set unless it takes timings."""
     command, *arguments = sys.argv[1:] or ["--help"]
-    if command == "cost" or (command == "reproduce" and any("cost" in Path(each).parts for each in arguments)):
+    parts = {part for each in arguments for part in Path(each).parts} if command == "reproduce" else {command}
+    if parts & {"cost", "scaling"}:
         instructions.release()
     else:
         instructions.pin()

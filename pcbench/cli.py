@@ -124,6 +124,18 @@ def zoo(
 
 
 @app.command()
+def scaling(
+    axis: Annotated[str, typer.Argument(metavar="AXIS", help="depth, length, width or batch")],
+    profile: Profile = "default",
+    params_file: ParamsFile = Path("params.yaml"),
+):
+    """Time weight updates of synthetic networks that grow along one axis (Table 6)."""
+    parameters = params.load(params_file)
+    params.profile(parameters, profile)
+    say(f"wrote {stages.scaling(stages.Experiment(axis, profile, parameters, Path('datasets')))}")
+
+
+@app.command()
 def graph(
     task: TaskName,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="an SVG file to draw it into")] = None,

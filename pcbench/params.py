@@ -44,18 +44,32 @@ _OPTIONS = {...: _ANY}
 _FLAG = _Kind("true or false", lambda value: isinstance(value, bool), optional=True)
 _RULE = {"label": _TEXT, "rule": _one_of(*NAMES), "captured": _FLAG, ...: _ANY}
 _RULES = {"bp": {"label": _TEXT, "rule": _one_of("bp")}, ...: _RULE}  # the reference is always there
+_SIZES = _different("integers >= 1", lambda size: type(size) is int and size >= 1, least=1)
+_LARGEST = _Kind(
+    "a table of rules and integers",
+    lambda value: isinstance(value, dict) and all(type(size) is int for size in value.values()),
+    optional=True,
+)
+_AXES = {
+    "depth": {"sizes": _SIZES, "width": _integer(1), "batch": _integer(1), "largest": _LARGEST},
+    "length": {"sizes": _SIZES, "width": _integer(1), "batch": _integer(1), "largest": _LARGEST},
+    "width": {"sizes": _SIZES, "depth": _integer(1), "batch": _integer(1), "largest": _LARGEST},
+    "batch": {"sizes": _SIZES, "depth": _integer(1), "width": _integer(1), "largest": _LARGEST},
+}
 _FORM = {
     "profiles": {
         ...: {
             "seeds": _SEEDS,
             "rounds": _integer(1),
             "zoo": _different("names of models", lambda name: isinstance(name, str)),
+            "scaling": _different(f"axes, of {', '.join(_AXES)}", lambda name: name in _AXES),
             "tasks": {...: {"network": _TEXT, "data": _TEXT, "loader": _TEXT, "epochs": _integer(1)}},
         }
     },
     "tasks": {...: {"model": _OPTIONS, "batch_size": _integer(1), "optimizer": {"name": _TEXT, ...: _ANY}}},
     "exactness": {"dtypes": _DTYPES, "seeds": _SEEDS, "rules": {...: _RULE}},
     "cost": {"warmup": _integer(0), "rules": _RULES},
+    "scaling": {"warmup": _integer(0), "rounds": _integer(1), "rules": _RULES, "axes": _AXES},
     "train": {"rules": _RULES},
     "proof": {"rules": {"zil": _RULE, ...: _RULE}},
     "zoo": {"batch_size": _integer(1), "seed": _integer(0)},
@@ -144,8 +158,8 @@ def of_stage(parameters, profile_name, stage, name):
     Args:
         parameters: see `load`.
         profile_name: the profile's name.
-        stage: ``exactness``, ``cost``, ``train``, ``proof`` or ``zoo``.
-        name: the task's name; in the zoo, the model's.
+        stage: ``exactness``, ``cost``, ``train``, ``proof``, ``zoo`` or ``scaling``.
+        name: the task's name; in the zoo, the model's; of scaling, the axis.
 
     Raises:
         InvalidParameters: there is no such profile or task, or the profile does not train it.
@@ -153,6 +167,11 @@ def of_stage(parameters, profile_name, stage, name):
     entry = profile(parameters, profile_name)
     if stage == "zoo":
         return {"zoo": parameters["zoo"]}
+    if stage == "scaling":
+        settings = parameters["scaling"]
+        if name not in settings["axes"]:
+            raise InvalidParameters(f"cost is not measured along {name!r}; the axes are {', '.join(settings['axes'])}")
+        return {"scaling": {**settings, "axes": {name: settings["axes"][name]}}}
     _, numbers = task(parameters, name)
     found = {"task": numbers, stage: parameters[stage]}
     if stage == "cost":
@@ -165,7 +184,7 @@ def of_stage(parameters, profile_name, stage, name):
 def of_profile(parameters, name):
     """Return every parameter that a profile's report depends on: what is only of other profiles is left out."""
     entry = profile(parameters, name)
-    stages = {stage: parameters[stage] for stage in ("exactness", "cost", "train", "proof", "zoo")}
+    stages = {stage: parameters[stage] for stage in ("exactness", "cost", "train", "proof", "zoo", "scaling")}
     return {"profile": entry, "tasks": {task: parameters["tasks"][task] for task in entry["tasks"]}, **stages}
 
 

@@ -36,8 +36,9 @@ def run(profile, parameters):
     for name in ("results", "reports", "datasets", ".dvc"):
         check_writable(Path(name))
     with alone(Path(".pcbench/repro.lock"), "a run of the pipeline"):
-        if not listed["zoo"]:
-            (Path("results") / profile / "zoo").mkdir(parents=True, exist_ok=True)  # the report depends on it
+        for stage in ("zoo", "scaling"):
+            if not listed[stage]:
+                (Path("results") / profile / stage).mkdir(parents=True, exist_ok=True)  # the report depends on it
         _dvc("repro", str(home / "dvc.yaml"))
 
 

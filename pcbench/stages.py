@@ -145,6 +145,19 @@ def zoo(experiment):
     return _write(path, result, recorded, None)
 
 
+def scaling(experiment):
+    """Table 6 for one axis, which stands in the task's place: how cost grows. Returns the result's path."""
+    from pcbench.measure import scaling as scaling_measure
+
+    parameters = params.of_stage(experiment.parameters, experiment.profile, "scaling", experiment.task)
+    settings, path = parameters["scaling"], experiment.result("scaling")
+    recorded = parameters, code.digest("scaling")  # as in `zoo`: no task's code is in it
+    reproducible()
+    with progress(f"scaling {experiment.task}", len(settings["axes"][experiment.task]["sizes"])) as advance:
+        result = scaling_measure.scaling(experiment.task, settings, advance)
+    return _write(path, result, recorded, None)
+
+
 def graph(task, parameters, datasets):
     """The `pcbench.graph.Graph` of a task's network, on the first batch that its first seed sees."""
     task, numbers = params.task(parameters, task)

@@ -93,7 +93,7 @@ def compare_sources(first, second):
     reasons = _incomparable(first.provenance, second.provenance)
     if reasons:
         return Finding(result, NOT_COMPARABLE, reasons)
-    if first.stage == "cost":
+    if first.stage in ("cost", "scaling"):
         return Finding(result, *_timings(first, second))
     records = [_records(source) for source in (first, second)]
     common = [key for key in records[0] if key in records[1]]
@@ -154,13 +154,14 @@ def _incomparable(first, second):
 
 
 def _records(source):
-    """The records by what they are of: ``(seed, rule, dtype)``, with None for what a stage does not have."""
-    return {(r.get("seed"), r["rule"], r.get("dtype")): r for r in source.records}
+    """The records by what they are of: ``(seed, rule, dtype, size)``, with None for what a stage does not have."""
+    return {(r.get("seed"), r["rule"], r.get("dtype"), r.get("size")): r for r in source.records}
 
 
 def _named(key):
-    seed, rule, dtype = key
-    return ", ".join(filter(None, (None if seed is None else f"seed {seed}", f"rule {rule}", dtype)))
+    seed, rule, dtype, size = key
+    words = (None if seed is None else f"seed {seed}", f"rule {rule}", dtype, None if size is None else f"size {size}")
+    return ", ".join(filter(None, words))
 
 
 def _parting(key, first, second):
@@ -242,15 +243,15 @@ def _interval(first, second, paired):
 
 
 def _timings(first, second):
-    """The verdict on two results of the stage cost, and a line a rule: second's ratio to BP over first's."""
+    """The verdict on two results of cost or scaling, and a line a rule: second's ratio to BP over first's."""
     lines, judged = [], []
     records = [_records(source) for source in (first, second)]
-    reference = (None, "bp", None)
     samples = [
         {key: record["metrics"]["seconds"]["samples"] for key, record in side.items() if "refused" not in record}
         for side in records
     ]
     for key in samples[0]:
+        reference = (None, "bp", *key[2:])
         if key == reference or key not in samples[1]:
             continue
         logs = [np.log(np.divide(side[key], side[reference])) for side in samples]
@@ -259,7 +260,8 @@ def _timings(first, second):
         if low is None:
             low = high = float(np.log(ratio))
         judged.append(low <= np.log(TIMING_MARGIN) and high >= -np.log(TIMING_MARGIN))
-        lines.append(f"time of {key[1]}: {ratio:.3g} × ({np.exp(low):.3g} to {np.exp(high):.3g})")
+        size = "" if key[3] is None else f" at {key[3]}"
+        lines.append(f"time of {key[1]}{size}: {ratio:.3g} × ({np.exp(low):.3g} to {np.exp(high):.3g})")
     if {*samples[0]} != {*samples[1]} or not judged:
         return NOT_COMPARABLE, (*lines, "not the same rules")
     machines = [{} if source.provenance is None else source.provenance for source in (first, second)]

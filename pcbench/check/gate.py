@@ -11,7 +11,8 @@ from pcbench.files import read_json, read_yaml
 from pcbench.provenance import digest
 
 PASS, FAIL, NOT_COMPARABLE = "pass", "fail", "not comparable"
-SECTIONS = ("exactness", "weights", "accuracy", "cost", "proof", "zoo")
+SECTIONS = ("exactness", "weights", "accuracy", "cost", "proof", "zoo", "scaling")
+OWN_NAMES = ("zoo", "scaling")  # whose figures are of models and axes, not of tasks
 BOUNDS = ("min", "max", "equals", "same_as")
 
 
@@ -57,7 +58,7 @@ def load_expectations(path, tasks):
                     raise InvalidParameters(f"{where} is {bounds!r}; it must be a list of {', '.join(SECTIONS)}")
                 continue
             task = str(figure).partition(".")[0]
-            if section != "zoo" and task not in ("*", *tasks):
+            if section not in OWN_NAMES and task not in ("*", *tasks):
                 raise InvalidParameters(f"{where}: unknown task {task!r}; the tasks are {', '.join(tasks)}")
             if not isinstance(bounds, dict) or not bounds or set(bounds) - set(BOUNDS):
                 raise InvalidParameters(f"{where}: a bound is one of {', '.join(BOUNDS)}")
@@ -91,15 +92,15 @@ def load_metrics(path, parameters, profile):
 def check(metrics, expectations, profile):
     """Hold every expectation against the metrics.
 
-    A figure is named ``task.rule.key``, or ``task.rule.dtype.key`` for exactness, or ``model.key`` for the zoo; the task
-    ``*`` stands for every task of the profile. The bound ``same_as`` names another figure of the same task and section
-    (``rule.key``), which it equals. A figure that is missing is a failure, also if its whole task is: a check that cannot
-    fail is none.
+    A figure is named ``task.rule.key``, or ``task.rule.dtype.key`` for exactness, ``model.key`` for the zoo, or
+    ``axis.rule.key`` for scaling; the task ``*`` stands for every task of the profile. The bound ``same_as`` names another
+    figure of the same task and section (``rule.key``), which it equals. A figure that is missing is a failure, also if its
+    whole task is: a check that cannot fail is none.
 
     Args:
         metrics: the content of metrics.json.
         expectations: see `load_expectations`.
-        profile: the profile in params.yaml: its ``tasks`` and its ``zoo`` are what must have been measured.
+        profile: the profile in params.yaml: its ``tasks``, its ``zoo`` and its ``scaling`` are what must have been measured.
 
     Returns:
         ``[Finding]``, one for each figure.
@@ -110,14 +111,14 @@ def check(metrics, expectations, profile):
     lacking = [key for key in ("profile", "tasks") if not isinstance(metrics, dict) or not metrics.get(key)]
     if lacking:
         raise ResultError(f"metrics.json has no {' and no '.join(lacking)}; make it anew with `pcbench report`")
-    parts = [*_values(metrics["tasks"]), metrics["tasks"], metrics.get("zoo", {})]
+    parts = [*_values(metrics["tasks"]), metrics["tasks"], *(metrics.get(name, {}) for name in OWN_NAMES)]
     if not isinstance(metrics["profile"], str) or not all(isinstance(part, dict) for part in parts):
         raise ResultError("metrics.json is damaged; make it anew with `pcbench report`")
     findings = []
     skipped = expectations.get("not_comparable", {}).get(metrics["profile"], [])
     for section in SECTIONS:
-        if section == "zoo":
-            names, measured = profile["zoo"], metrics.get("zoo", {})
+        if section in OWN_NAMES:
+            names, measured = profile[section], metrics.get(section, {})
         else:
             names = profile["tasks"]
             measured = {name: task.get(section, {}) for name, task in metrics["tasks"].items()}

@@ -53,6 +53,7 @@ def _experiment(stage, name, recorded, seeds, datasets, folder):
         "seeds": seeds or recorded.get("seeds", [0]),
         "rounds": recorded.get("rounds", 1),
         "zoo": [name],
+        "scaling": [name],
         "tasks": {name: {"data": get(name).data, **trained}} if name in TASKS else {},
     }
     parameters = {"profiles": {_AGAIN: profile}, "tasks": {name: recorded.get("task")}, stage: recorded[stage]}

@@ -100,7 +100,7 @@ def opened(place, profile, pipeline):
         own = path.resolve() == Path("results", profile).resolve() and lock.exists()
         folder = path if path.is_dir() else _unpacked(path, Path(temporary))
         if not found(folder):
-            raise ResultError(f"{place!r} holds no results (exactness/, cost/, train/, zoo/)")
+            raise ResultError(f"{place!r} holds no results (exactness/, cost/, scaling/, train/, zoo/)")
         yield Run(place, folder, reproduction.read(lock) if own else None)
 
 

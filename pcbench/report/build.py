@@ -6,19 +6,18 @@ from pcbench import params
 from pcbench.files import check_writable, write_json, write_text
 from pcbench.provenance import digest
 from pcbench.report import claims, figures, metrics, page, table, tables
-from pcbench.report.results import read, read_zoo
+from pcbench.report.results import read, read_scaling, read_zoo
 
 
 def build(results, out, profile, parameters):
     """Write the report on one profile's results.
 
-    Writes ``index.html`` (one self-contained file),
-    ``tables/{exactness,cost,accuracy,zoo,certificates,claims,headline}.{md,tex,csv}``,
-    ``figures/{divergence,accuracy,cost}.svg`` and ``metrics.json`` under ``out``. All of it is made before any of it is
-    written, and each file replaces its predecessor in one step; tables and figures of an earlier report are removed.
+    Writes ``index.html`` (one self-contained file), each of `pcbench.report.tables.build` as ``tables/*.{md,tex,csv}``,
+    ``figures/{divergence,accuracy,cost,scaling}.svg`` and ``metrics.json`` under ``out``. All of it is made before any of it
+    is written, and each file replaces its predecessor in one step; tables and figures of an earlier report are removed.
 
     Args:
-        results: ``results/<profile>``: what the stages exactness, cost, train, proof and zoo wrote.
+        results: ``results/<profile>``: what the stages exactness, cost, train, proof, zoo and scaling wrote.
         out: the folder of the report.
         profile: the profile's name.
         parameters: see `pcbench.params.load`; what they list is what is reported.
@@ -34,17 +33,19 @@ def build(results, out, profile, parameters):
     out = Path(out)
     for name in ("index.html", "metrics.json", "tables", "figures"):
         check_writable(out / name)
-    tasks, zoo = read(results, parameters, profile), read_zoo(results, parameters, profile)
-    summary = metrics.summarise(tasks, profile, zoo)
+    tasks, zoo, scaling = (each(results, parameters, profile) for each in (read, read_zoo, read_scaling))
+    summary = metrics.summarise(tasks, profile, zoo, scaling)
     summary["parameters_sha256"] = digest(params.of_profile(parameters, profile))
     summary["claims"] = claims.judge(summary)
-    built = tables.build(tasks, summary, zoo)
-    files = {"index.html": page.render(tasks, zoo, summary, built)}
+    built = tables.build(tasks, summary, zoo, scaling)
+    files = {"index.html": page.render(tasks, zoo, scaling, summary, built)}
     for each in built:
         for suffix, write in (("md", table.markdown), ("tex", table.latex), ("csv", table.as_csv)):
             files[f"tables/{each.name}.{suffix}"] = write(each)
     for draw in (figures.divergence, figures.accuracy, figures.cost):
         files[f"figures/{draw.__name__}.svg"] = draw(tasks)
+    if scaling:
+        files["figures/scaling.svg"] = figures.scaling(scaling)
     for name, text in files.items():
         write_text(out / name, text)
     for path in [*out.glob("tables/*"), *out.glob("figures/*")]:

@@ -1,9 +1,10 @@
-"""Table 2: what a weight update takes, in time, memory and operations."""
+"""Tables 2 and 6: what a weight update takes, in time, memory and operations, and how that grows."""
 
 from functools import partial
 
 from pcbench.report import numbers
 from pcbench.report.numbers import MISSING
+from pcbench.report.results import REFERENCE, ordered
 from pcbench.report.table import Group, Table, labels_of, range_of, rows_of, section
 
 
@@ -79,3 +80,51 @@ def _time_ratio(cell):
         return numbers.ratio(cell["ratio_median"])
     low, high = numbers.ratio(cell["ratio_q1"]), numbers.ratio(cell["ratio_q3"])
     return f"{numbers.ratio(cell['ratio_median'])} [{low}–{high}]"
+
+
+def scaling(sources, metrics):
+    """Table 6; see `pcbench.report.tables.build` for the arguments."""
+    found = metrics["scaling"]
+    labels = {record["rule"]: record["label"] for source in sources for record in source.records}
+    labels = {rule: labels[rule] for rule in ordered(labels)}
+    groups = (
+        Group("exponent of the time", rows_of(labels, found, _exponent)),
+        Group("exponent of the operations", rows_of(labels, found, lambda cell: _two(cell["operations_exponent"]))),
+        Group("at the largest size: time, ratio to BP", rows_of(labels, found, _time_ratio)),
+        Group(
+            "at the largest size: operations", rows_of(labels, found, lambda cell: numbers.count(cell["operations"]))
+        ),
+    )
+    records = [
+        {
+            "axis": source.task,
+            "rule": rule,
+            "label": labels[rule],
+            **{key: "" if value is None else value for key, value in cell.items()},
+            "source": source.path.as_posix(),
+        }
+        for source in sources
+        for rule, cell in found[source.task].items()
+    ]
+    spans = (f"{axis} {rules[REFERENCE]['smallest']} to {rules[REFERENCE]['largest']}" for axis, rules in found.items())
+    rounds = {len(record["metrics"]["seconds"].get("samples", ())) for source in sources for record in source.records}
+    caption = (
+        "Weight updates (gradient and optimizer step) of synthetic networks: a chain of fully connected layers, of which "
+        f"depth, width or batch grow, and one cell unrolled over a growing length ({', '.join(spans)}). Time grows as a "
+        "power of the size: the exponent is the slope of a line through the logarithms of the medians over "
+        f"{range_of(rounds)} interleaved rounds, with its 95 % interval; below 1 where what does not grow weighs more. IL is "
+        "measured at the smaller sizes. Times are timings; operations are exact."
+    )
+    title = "How the cost of a weight update grows"
+    return Table("scaling", title, caption, ("quantity", "axis", *labels.values()), groups, tuple(records))
+
+
+def _exponent(cell):
+    if cell["low"] is None:
+        return _two(cell["exponent"])
+    return f"{_two(cell['exponent'])} [{_two(cell['low'])} to {_two(cell['high'])}]"
+
+
+def _two(value):
+    """To two decimals, with a minus sign that no dash is taken for; without one where it is zero."""
+    return MISSING if value is None else f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")

@@ -64,7 +64,12 @@ def cost(tasks):
     return _panels(tasks, _cost_panel, height=1.8)
 
 
-def _panels(tasks, draw, height=2.7):
+def scaling(sources):
+    """Draw the time of a weight update against the size of a synthetic network, one panel an axis: median and quartiles."""
+    return _panels(sources, _scaling_panel, name=lambda source: source.task)
+
+
+def _panels(tasks, draw, height=2.7, name=lambda task: task.name):
     columns = min(2, len(tasks))
     rows = math.ceil(len(tasks) / columns)
     with matplotlib.rc_context(STYLE):
@@ -72,7 +77,7 @@ def _panels(tasks, draw, height=2.7):
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel, task in zip(axes, tasks, strict=False):
             draw(panel, task)
-            panel.set_title(task.name)
+            panel.set_title(name(task))
         for empty in axes[len(tasks) :]:
             empty.set_visible(False)
         text = io.StringIO()
@@ -157,6 +162,22 @@ def _cost_panel(panel, task):
     panel.margins(x=0.15)
     panel.set_xlim(left=0)
     panel.set_xlabel("time per weight update, ratio to BP (dotted: BP)")
+
+
+def _scaling_panel(panel, source):
+    for rule, records in _by_rule(source).items():
+        sizes = [record["size"] for record in records]
+        low, middle, high = (
+            [1000 * record["metrics"]["seconds"][key] for record in records] for key in ("q1", "median", "q3")
+        )
+        colour = COLOURS.get(rule, OTHER)
+        panel.fill_between(sizes, low, high, color=colour, alpha=0.25, linewidth=0)
+        panel.plot(sizes, middle, color=colour, linewidth=1.6, marker="o", markersize=3, label=records[0]["label"])
+    panel.set_xscale("log", base=2)
+    panel.set_yscale("log")
+    panel.set_xlabel(source.task)
+    panel.set_ylabel("time per weight update, ms")
+    panel.legend(loc="upper left")
 
 
 def _by_rule(source):

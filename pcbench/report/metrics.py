@@ -1,31 +1,35 @@
 """The figures of the report in one JSON value: results summarised over seeds, and nothing measured."""
 
 import numpy as np
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, linregress, t
 
 from pcbench.report.results import REFERENCE, SCHEMA, ordered
 
 LEVEL = 0.95
 
 
-def summarise(tasks, profile, zoo=()):
+def summarise(tasks, profile, zoo=(), scaling=()):
     """Return the content of ``metrics.json``, the verdicts on the claims excepted.
 
     Args:
         tasks: list of `pcbench.report.results.Task`.
         profile: the profile's name.
         zoo: what `pcbench.report.results.read_zoo` returned.
+        scaling: what `pcbench.report.results.read_scaling` returned.
 
     Returns:
         ``{"schema", "profile", "tasks": {task: {"family", "identities", "exactness", "cost", "accuracy", "weights",
-        "proof"}}, "zoo": {model: {..., "proof"}}}``. None stands for a divergence that is not a finite number, and for an
-        interval that the seeds do not give.
+        "proof"}}, "zoo": {model: {..., "proof"}}, "scaling": {axis: {rule: {...}}}}``. None stands for a divergence that is
+        not a finite number, and for an interval that the seeds, or the sizes, do not give.
     """
     return {
         "schema": SCHEMA,
         "profile": profile,
         "tasks": {task.name: _summary(task) for task in tasks},
         "zoo": {source.task: _model(next(source.records)["metrics"]) for source in zoo},
+        "scaling": {
+            source.task: {rule: _growth(records) for rule, records in _by_rule(source).items()} for source in scaling
+        },
     }
 
 
@@ -99,6 +103,39 @@ def _cost(record):
         found |= {f"captured_ratio_{key}": metrics["captured_ratio"][key] for key in ("median", "low", "high")}
         found["capture_seconds"] = metrics["capture_seconds"]
     return found
+
+
+def _growth(records):
+    """The exponents with which time and operations grow, fitted as lines through their logarithms, and the last size."""
+    sizes = [record["size"] for record in records]
+    seconds, operations = (
+        exponent(sizes, [pick(record["metrics"]) for record in records])
+        for pick in (lambda metrics: metrics["seconds"]["median"], lambda metrics: metrics["operations"])
+    )
+    last = records[-1]["metrics"]
+    return {
+        **seconds,
+        "operations_exponent": operations["exponent"],
+        "smallest": sizes[0],
+        "largest": sizes[-1],
+        "seconds_median": last["seconds"]["median"],
+        **{f"ratio_{key}": last["ratio"][key] for key in ("median", "q1", "q3")},
+        "operations": last["operations"],
+    }
+
+
+def exponent(sizes, values):
+    """Return ``{"exponent", "low", "high"}`` of the power of ``sizes`` that fits ``values`` best, with its 95 % interval.
+
+    Least squares of the logarithms. Two sizes have no interval, and one has no exponent: None.
+    """
+    if len(sizes) < 2:
+        return dict.fromkeys(("exponent", "low", "high"))
+    fit = linregress(np.log(sizes), np.log(values))
+    if len(sizes) < 3:
+        return {"exponent": float(fit.slope), "low": None, "high": None}
+    spread = t.ppf((1 + LEVEL) / 2, len(sizes) - 2) * fit.stderr
+    return {"exponent": float(fit.slope), "low": float(fit.slope - spread), "high": float(fit.slope + spread)}
 
 
 def _accuracy(records):

@@ -18,17 +18,20 @@ _COLOURS = {
     **{colour: f"var(--{rule}, {colour})" for rule, colour in figures.COLOURS.items()},
 }
 # The tables of measured figures, in order, and the stage that each is made from.
-_STAGE_OF = {"exactness": "exactness", "cost": "cost", "accuracy": "train", "zoo": "zoo", "certificates": "proof"}
+_STAGE_OF = {
+    **{"exactness": "exactness", "cost": "cost", "accuracy": "train", "zoo": "zoo"},
+    **{"certificates": "proof", "scaling": "scaling"},
+}
 _ENVIRONMENT = ("python", "torch", "torchvision", "numpy", "scikit-learn", "faker", "pcbench")
 
 
-def render(tasks, zoo, metrics, tables):
+def render(tasks, zoo, scaling, metrics, tables):
     """Return the page as HTML.
 
     Args:
         tasks: list of `pcbench.report.results.Task`.
-        zoo: what `pcbench.report.results.read_zoo` returned.
-        metrics: the summary of both, with the verdicts on the claims.
+        zoo, scaling: what `pcbench.report.results.read_zoo` and `read_scaling` returned.
+        metrics: the summary of all, with the verdicts on the claims.
         tables: what `pcbench.report.tables.build` made of them.
     """
     environment = Environment(
@@ -41,7 +44,7 @@ def render(tasks, zoo, metrics, tables):
     )
     environment.filters["figure"] = _figure_text
     by_name = {table.name: table for table in tables}
-    rows, environments = _provenance([source for task in tasks for source in task.sources] + list(zoo))
+    rows, environments = _provenance([source for task in tasks for source in task.sources] + [*zoo, *scaling])
     anchors = {row["path"]: row["anchor"] for row in rows}
     return environment.get_template("page.html.j2").render(
         profile=metrics["profile"],
@@ -52,7 +55,7 @@ def render(tasks, zoo, metrics, tables):
         numbers_of={stage: f"Table {i}" for i, stage in enumerate(_STAGE_OF.values(), 1)},
         claims=[(claim, metrics["claims"][claim.id]) for claim in CLAIMS],
         claims_caption=by_name["claims"].caption,
-        drawings=_drawings(tasks),
+        drawings=_drawings(tasks, scaling),
         provenance=rows,
         environments=environments,
         anchors=anchors,
@@ -116,8 +119,22 @@ def _figure_text(value):
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-def _drawings(tasks):
+def _drawings(tasks, scaling):
     """Every figure with a title and a caption, as one inline SVG for each task: they flow with the page's width."""
+    title = "Time per weight update against the size of a network"
+    growth = {
+        "title": title,
+        "caption": "Synthetic networks; depth, width and batch of a chain of layers, length of a cell's time. Median and "
+        "interquartile range over interleaved rounds. Timings.",
+        "panels": [
+            _inline(figures.scaling([source]), f"scaling-{source.task}", f"{title}: {source.task}")
+            for source in scaling
+        ],
+    }
+    return [*_drawings_of_tasks(tasks), *([growth] if scaling else [])]
+
+
+def _drawings_of_tasks(tasks):
     seeds = sorted({len(task.train.files) for task in tasks})
     sample = f"{'–'.join(map(str, (seeds[0], seeds[-1])[: len(seeds)]))} {'seed' if seeds == [1] else 'seeds'}"
     return [

@@ -10,7 +10,7 @@ from pcbench.files import read_json
 from pcbench.provenance import result_digest, sidecar
 
 SCHEMA = 1
-STAGES = ("exactness", "cost", "train", "proof", "zoo")
+STAGES = ("exactness", "cost", "train", "proof", "zoo", "scaling")
 FAMILIES = ("mlp", "cnn", "rnn", "transformer")
 REFERENCE = "bp"
 ABLATIONS = ("not-layer-dependent", "sigma-0.01", "sigma-0.6", "gamma-0.5", "not-levelled")
@@ -40,6 +40,7 @@ _METRICS = {
         "operations": int,
         "flops": int,
     },
+    "scaling": {"seconds": _QUARTILES, "ratio": _QUARTILES, "operations": int, "flops": int},
     "train": {
         "test_accuracy": _NUMBER,
         "majority_accuracy": _NUMBER,
@@ -65,6 +66,7 @@ _IDENTITY = {
     "exactness": {"rule": str, "label": str, "dtype": str, "seed": int},
     "zoo": {"rule": str, "label": str, "dtype": str, "seed": int},
     "cost": {"rule": str, "label": str},
+    "scaling": {"rule": str, "label": str, "size": int},
     "train": {"rule": str, "label": str},
     "proof": {"rule": str, "label": str},
 }
@@ -78,7 +80,7 @@ class Source:
     """One result of one stage, a file or (for training) a folder with a file for each seed.
 
     Attributes:
-        stage, task: what it is the result of; in the zoo, a model's name stands for the task's.
+        stage, task: what it is the result of; in the zoo, a model's name stands for the task's, of scaling, an axis's.
         path: where it lies.
         files: the JSON values, one a file.
         sha256: of the bytes, see `pcbench.provenance.result_digest`.
@@ -145,6 +147,16 @@ def read_zoo(results, parameters, profile):
     return [_current("zoo", name, Path(results), parameters, profile) for name in names]
 
 
+def read_scaling(results, parameters, profile):
+    """Return the `Source` of every axis along which the profile measures how cost grows, in its order.
+
+    Raises:
+        ResultError: see `read`.
+    """
+    names = params.profile(parameters, profile)["scaling"]
+    return [_current("scaling", name, Path(results), parameters, profile) for name in names]
+
+
 def found(results):
     """Return ``{(stage, name): path}`` of every result that lies in a profile's folder, read or not."""
     return {
@@ -157,7 +169,7 @@ def found(results):
 def stale(results, parameters, profile):
     """Return the paths of results that params.yaml does not list for the profile: no table is made of them."""
     listed = params.profile(parameters, profile)
-    names = {stage: listed["zoo"] if stage == "zoo" else listed["tasks"] for stage in STAGES}
+    names = {stage: listed[stage if stage in ("zoo", "scaling") else "tasks"] for stage in STAGES}
     seeds = {f"seed-{seed}" for seed in listed["seeds"]}
     unlisted = []
     for (stage, name), path in found(results).items():
@@ -214,6 +226,11 @@ def _listed(stage, expected, source):
         return
     rules = {rule: entry["label"] for rule, entry in expected[stage]["rules"].items()}
     yield "the rules", rules, {record["rule"]: record["label"] for record in records}
+    if stage == "scaling":
+        axis = expected[stage]["axes"][source.task]
+        largest = axis.get("largest", {})
+        sizes = {rule: [size for size in axis["sizes"] if size <= largest.get(rule, size)] for rule in rules}
+        yield "the sizes", sizes, {rule: [r["size"] for r in records if r["rule"] == rule] for rule in rules}
     if stage == "exactness":
         for key in ("dtypes", "seeds"):
             yield f"the {key}", sorted(expected[stage][key]), sorted({record[key[:-1]] for record in records})

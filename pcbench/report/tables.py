@@ -8,17 +8,18 @@ from pcbench.report.results import REFERENCE
 from pcbench.report.table import Group, Table, exported, labels_of, range_of, rows_of, section
 
 
-def build(tasks, metrics, zoo=()):
+def build(tasks, metrics, zoo=(), scaling=()):
     """Return the tables in the order of the page: exactness, cost, accuracy, zoo (where there is one), certificates,
-    claims, and the headline, one row a task, which no page shows: the README does.
+    scaling (where there is any), claims, and the headline, one row a task, which no page shows: the README does.
 
     Args:
         tasks: list of `pcbench.report.results.Task`.
         metrics: their summary, with the verdicts on the claims.
-        zoo: what `pcbench.report.results.read_zoo` returned.
+        zoo, scaling: what `pcbench.report.results.read_zoo` and `read_scaling` returned.
     """
     measured = [_exactness(tasks, metrics), cost_tables.cost(tasks, metrics), _accuracy(tasks, metrics)]
     measured += [*([_zoo(zoo)] if zoo else []), certificates(tasks, metrics, zoo)]
+    measured += [cost_tables.scaling(scaling, metrics)] if scaling else []
     return *measured, _claims(tasks, metrics), _headline(tasks, metrics)
 
 

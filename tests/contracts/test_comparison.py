@@ -37,7 +37,7 @@ def parameters(seeds=(0, 1)):
     found["train"]["rules"] = {rule: found["train"]["rules"][rule] for rule in ("bp", "zil")}
     found["tasks"][TASK] |= {"batch_size": 32, "model": {"hidden": 6}}
     tasks = {TASK: found["profiles"]["smoke"]["tasks"][TASK] | {"epochs": 2}}
-    found["profiles"]["smoke"] = {"seeds": list(seeds), "rounds": 4, "zoo": [], "tasks": tasks}
+    found["profiles"]["smoke"] = {"seeds": list(seeds), "rounds": 4, "zoo": [], "scaling": [], "tasks": tasks}
     return found
 
 

@@ -33,10 +33,11 @@ def metrics_of(tasks=("mlp", "cnn"), profile="default"):
 
     proof = {"equal": True, "operations": 171, "own_operations": 171}
     zoo = {"resnet18": {"bitwise_equal": True, "buffers_equal": True, "proof": proof}}
-    return {"profile": profile, "tasks": {name: task() for name in tasks}, "zoo": zoo}
+    scaling = {axis: {"zil": {"exponent": 1.0}} for axis in ("depth", "width")}
+    return {"profile": profile, "tasks": {name: task() for name in tasks}, "zoo": zoo, "scaling": scaling}
 
 
-PROMISED = {"tasks": ["mlp", "cnn"], "zoo": ["resnet18"]}
+PROMISED = {"tasks": ["mlp", "cnn"], "zoo": ["resnet18"], "scaling": ["depth", "width"]}
 
 
 def verdicts(section, figure, bounds, metrics=None, promised=PROMISED, **more):
@@ -131,7 +132,7 @@ def test_a_missing_figure_never_passes(place, bounds, task, cut):
     rule, *rest = key.split(".") if "sigma" not in key else ("sigma-0.01", "float64", "relative_l2")
     path = ["tasks", "mlp", section, rule, *rest]
     metrics = put(metrics_of(tasks=("mlp",)), path[: 3 + cut % (len(path) - 2)], ...)
-    found = verdicts(section, f"{task}.{key}", bounds, metrics, {"tasks": ["mlp"], "zoo": []})
+    found = verdicts(section, f"{task}.{key}", bounds, metrics, {"tasks": ["mlp"], "zoo": [], "scaling": []})
     assert found and set(found.values()) == {NOT_COMPARABLE if task == "nowhere" else FAIL}
 
 
@@ -204,6 +205,13 @@ def test_the_zoo_is_held_model_by_model():
     assert verdicts(*key, put(metrics_of(), ("zoo", "resnet18", "bitwise_equal"), ...)) == {
         "zoo.resnet18.bitwise_equal": FAIL
     }
+
+
+def test_scaling_is_held_axis_by_axis():
+    figure, key = "scaling.width.zil.exponent", ("scaling", "*.zil.exponent", {"max": 1.3})
+    assert verdicts(*key) == {f"scaling.{axis}.zil.exponent": PASS for axis in ("depth", "width")}
+    assert verdicts(*key, put(metrics_of(), ("scaling", "width", "zil", "exponent"), 2.0))[figure] == FAIL
+    assert verdicts(*key, put(metrics_of(), ("scaling", "width"), ...))[figure] == FAIL
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_yaml_without_sections_is_refused(tmp_path, text):
         load(tmp_path, text)
 
 
-SECTIONS = ("profiles", "tasks", "exactness", "cost", "train", "proof", "zoo")
+SECTIONS = ("profiles", "tasks", "exactness", "cost", "train", "proof", "zoo", "scaling")
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -79,7 +79,16 @@ REFUSED = [
     ("exactness/dtypes", [], "exactness.dtypes is []"),
     ("tasks/digits-mlp", ..., "tasks names 'digits-mlp', which `tasks` does not have"),
     ("experiments", {}, "unknown key 'experiments'"),
-    ("profiles/smoke/epochs", 3, "profiles.smoke has an unknown key 'epochs'; its keys are seeds, rounds, zoo, tasks"),
+    (
+        "profiles/smoke/epochs",
+        3,
+        "profiles.smoke has an unknown key 'epochs'; its keys are seeds, rounds, zoo, scaling, tasks",
+    ),
+    (
+        "profiles/smoke/scaling",
+        ["hight"],
+        "profiles.smoke.scaling is ['hight']; it must be a list of different axes, of depth",
+    ),
     (
         "profiles/smoke/seeds",
         [],
@@ -118,6 +127,15 @@ REFUSED = [
     ("exactness/rules/zil/label", ..., "exactness.rules.zil has no key 'label'"),
     ("cost/warmup", -1, "cost.warmup is -1; it must be an integer >= 0"),
     ("cost/rules/bp", ..., "cost.rules has no key 'bp'"),
+    ("cost/rules/zil-captured/captured", "yes", "cost.rules.zil-captured.captured is 'yes'; it must be true or false"),
+    (
+        "scaling/axes/depth/sizes",
+        [0, 1],
+        "scaling.axes.depth.sizes is [0, 1]; it must be a list of different integers >= 1",
+    ),
+    ("scaling/axes/depth/depth", 3, "scaling.axes.depth has an unknown key 'depth'"),
+    ("scaling/axes/length/largest", {"il-20": "x"}, "scaling.axes.length.largest is {'il-20': 'x'}"),
+    ("scaling/axes/height", {}, "scaling.axes has an unknown key 'height'; its keys are depth, length, width, batch"),
     ("train/rules/bp", ..., "train.rules has no key 'bp'"),
     ("train/rules/bp/rule", "zil", "train.rules.bp.rule is 'zil'; it must be one of bp"),
     ("proof/rules/zil", ..., "proof.rules has no key 'zil'"),
@@ -166,6 +184,14 @@ def test_a_rules_entry_is_split_into_its_name_and_its_options():
     entry = {"label": "IL", "rule": "il", "steps": 20, "gamma": 0.1}
     assert params.rule_options(entry) == ("il", {"steps": 20, "gamma": 0.1})
     assert entry["label"] == "IL"
+    assert params.rule_options({**entry, "captured": True}) == params.rule_options(entry)
+
+
+def test_an_axis_that_is_not_measured_is_named_with_those_that_are():
+    with pytest.raises(
+        InvalidParameters, match="not measured along 'height'; the axes are depth, length, width, batch"
+    ):
+        params.of_stage(OWN, "smoke", "scaling", "height")
 
 
 def test_a_profile_without_a_zoo_and_a_model_without_numbers_are_read(tmp_path):
@@ -185,6 +211,8 @@ def test_a_profile_without_a_zoo_and_a_model_without_numbers_are_read(tmp_path):
         ("cost/warmup", {"cost"}),
         ("proof/rules/il-2/steps", {"proof"}),
         ("zoo/seed", {"zoo"}),
+        ("scaling/rounds", {"scaling"}),
+        ("scaling/axes/depth/width", {"scaling"}),
         ("tasks/digits-cnn/batch_size", set()),
         ("profiles/default/seeds", set()),
     ],
@@ -193,8 +221,9 @@ def test_a_result_depends_on_what_its_stage_reads_and_on_nothing_else(where, sta
     other = changed(where, [7] if where.endswith("seeds") else 7)
     found = {
         stage
-        for stage in ("exactness", "cost", "train", "proof", "zoo")
-        if params.of_stage(other, "smoke", stage, "digits-mlp") != params.of_stage(OWN, "smoke", stage, "digits-mlp")
+        for stage in ("exactness", "cost", "train", "proof", "zoo", "scaling")
+        for name in ["depth" if stage == "scaling" else "digits-mlp"]
+        if params.of_stage(other, "smoke", stage, name) != params.of_stage(OWN, "smoke", stage, name)
     }
     assert found == stages
     report = params.of_profile(other, "smoke") != params.of_profile(OWN, "smoke")

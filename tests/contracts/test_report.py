@@ -18,17 +18,19 @@ import yaml
 from pcbench import data, params
 from pcbench.errors import PCBenchError, ResultError
 from pcbench.files import read_json, write_json
-from pcbench.measure import certificates, cost, exactness, zoo
+from pcbench.measure import certificates, cost, exactness, scaling, zoo
 from pcbench.measure.training import train
 from pcbench.provenance import write_sidecar
+from pcbench.report import numbers
 from pcbench.report.build import build
 from pcbench.report.claims import NOT_TESTED, REPRODUCED
+from pcbench.report.metrics import exponent
 from pcbench.report.numbers import BIT_IDENTICAL
 from pcbench.report.results import stale
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("digits-mlp", "digits-transformer")
-TABLES = ("exactness", "cost", "accuracy", "zoo", "certificates", "claims", "headline")
+TABLES = ("exactness", "cost", "accuracy", "zoo", "certificates", "scaling", "claims", "headline")
 
 
 def parameters():
@@ -39,7 +41,11 @@ def parameters():
     tasks = {name: {"data": "digits", "epochs": 1} for name in TASKS}
     for name in TASKS:
         found["tasks"][name]["batch_size"] = 16
-    found["profiles"] = {"default": {"seeds": [0, 1], "rounds": 2, "zoo": ["squeezenet1_1"], "tasks": tasks}}
+    profile = {"seeds": [0, 1], "rounds": 2, "zoo": ["squeezenet1_1"], "scaling": ["depth", "length"], "tasks": tasks}
+    found["profiles"] = {"default": profile}
+    found["scaling"]["rounds"] = 2
+    for axis in found["scaling"]["axes"].values():
+        axis |= {"sizes": [2, 3, 4], "largest": {"il-20": 3}}
     return found
 
 
@@ -74,6 +80,9 @@ def made(tmp_path_factory):
             write_json(folder / "train" / name / f"seed-{seed}.json", result)
         write_sidecar(folder / "train" / name, params.of_stage(whole, "default", "train", name), dataset.sha256)
     write_json(folder / "zoo" / "squeezenet1_1.json", zoo.zoo("squeezenet1_1", whole["zoo"]))
+    for axis in ("depth", "length"):
+        write_json(folder / "scaling" / f"{axis}.json", scaling.scaling(axis, whole["scaling"]))
+        write_sidecar(folder / "scaling" / f"{axis}.json", params.of_stage(whole, "default", "scaling", axis), None)
     return folder
 
 
@@ -96,7 +105,10 @@ def test_every_file_that_is_promised_is_there_and_the_same_results_give_the_same
         for folder in (tmp_path / "first", tmp_path / "second")
     )
     names = {f"tables/{name}.{suffix}" for name in TABLES for suffix in ("md", "tex", "csv")}
-    names |= {f"figures/{name}.svg" for name in ("divergence", "accuracy", "cost")} | {"index.html", "metrics.json"}
+    names |= {f"figures/{name}.svg" for name in ("divergence", "accuracy", "cost", "scaling")} | {
+        "index.html",
+        "metrics.json",
+    }
     assert {path.as_posix() for path in first} == names
     assert first == second
 
@@ -113,7 +125,7 @@ def test_the_page_needs_nothing_but_itself_and_its_links_lead_somewhere(results,
 
 def test_every_record_of_a_table_names_a_result_that_exists(results, tmp_path):
     build(results, tmp_path / "out", "default", parameters())
-    for name in ("exactness", "cost", "accuracy", "zoo", "certificates"):
+    for name in ("exactness", "cost", "accuracy", "zoo", "certificates", "scaling"):
         with open(tmp_path / f"out/tables/{name}.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         assert rows and all(Path(row["source"]).exists() for row in rows)
@@ -129,6 +141,47 @@ def test_the_tables_say_what_the_results_say(results, tmp_path):
     assert summary["tasks"]["digits-transformer"]["identities"] > 0 == summary["tasks"]["digits-mlp"]["identities"]
     zoo_row = (tmp_path / "out/tables/zoo.md").read_text(encoding="utf-8").splitlines()[2]
     assert zoo_row.count(BIT_IDENTICAL) == 2
+    operations = {
+        record["rule"]: record["metrics"]["operations"]
+        for record in read_json(results / "cost/digits-mlp.json")["results"]
+    }
+    for rule, count in operations.items():
+        assert summary["tasks"]["digits-mlp"]["cost"][rule]["operations"] == count
+        assert f" {numbers.count(count)} " in (tmp_path / "out/tables/cost.md").read_text(encoding="utf-8")
+
+
+def test_a_rule_that_could_not_be_captured_is_said_to_be_that(results, tmp_path):
+    """IL on the transformer, whose dropout masks every step of inference repeats."""
+    summary = build(results, tmp_path / "out", "default", parameters())
+    refused = summary["tasks"]["digits-transformer"]["cost"]["il-20-captured"]["refused"]
+    assert "random numbers" in refused
+    assert "operations" in summary["tasks"]["digits-mlp"]["cost"]["il-20-captured"]
+    rows = (tmp_path / "out/tables/cost.md").read_text(encoding="utf-8").splitlines()
+    assert sum(row.count("not capturable") for row in rows) == 1
+    with open(tmp_path / "out/tables/cost.csv", encoding="utf-8", newline="") as file:
+        (row,) = (row for row in csv.DictReader(file) if row["refused"])
+    assert (row["task"], row["rule"], row["operations"]) == ("digits-transformer", "il-20-captured", "")
+    assert row["refused"] == refused
+
+
+def test_how_cost_grows_is_fitted_and_il_only_where_it_was_measured(results, tmp_path):
+    summary = build(results, tmp_path / "out", "default", parameters())
+    depth = summary["scaling"]["depth"]
+    assert list(summary["scaling"]) == ["depth", "length"]
+    assert (depth["zil"]["largest"], depth["il-20"]["largest"]) == (4, 3)
+    assert depth["zil"]["low"] <= depth["zil"]["exponent"] <= depth["zil"]["high"]
+    assert depth["il-20"]["exponent"] is not None and depth["il-20"]["low"] is None  # two sizes have no interval
+    change(results / "scaling/depth.json", lambda value: value["results"].pop())
+    with pytest.raises(ResultError, match=r"scaling/depth\.json"):
+        build(results, tmp_path / "out", "default", parameters())
+
+
+def test_an_exponent_is_that_of_the_power_law_that_made_the_values():
+    found = exponent([2, 4, 8, 16], [3 * size**1.5 for size in (2, 4, 8, 16)])
+    assert found == pytest.approx({"exponent": 1.5, "low": 1.5, "high": 1.5})
+    noisy = exponent([1, 2, 4, 8], [1.0, 2.2, 3.7, 8.4])
+    assert noisy["low"] < 1.0 < noisy["high"]
+    assert exponent([4], [1.0]) == dict.fromkeys(("exponent", "low", "high"))
 
 
 def test_certificates_and_controls_are_told_apart(results, tmp_path):
@@ -230,7 +283,7 @@ def test_what_was_taken_out_of_params_yaml_leaves_tables_figures_page_and_metric
     out = tmp_path / "out"
     build(results, out, "default", parameters())
     whole = put("profiles/default/tasks/digits-transformer", ...)
-    whole["profiles"]["default"]["zoo"] = []
+    whole["profiles"]["default"] |= {"zoo": [], "scaling": ["length"]}
     summary = build(results, out, "default", whole)
     assert set(summary["tasks"]) == {"digits-mlp"} and summary["zoo"] == {}
     assert not list(out.glob("tables/zoo.*"))
@@ -242,6 +295,7 @@ def test_what_was_taken_out_of_params_yaml_leaves_tables_figures_page_and_metric
         "train/digits-transformer",
         "proof/digits-transformer.json",
         "zoo/squeezenet1_1.json",
+        "scaling/depth.json",
     ]
     assert stale(results, parameters(), "default") == []
 
@@ -257,6 +311,7 @@ def test_what_was_taken_out_of_params_yaml_leaves_tables_figures_page_and_metric
         ("exactness/dtypes", ["float64"], r"\(exactness\.dtypes\)"),
         ("cost/rules/il-L/label", "IL", r"\(cost\.rules\.il-L\.label\)"),
         ("train/rules/zil", ..., r"\(train\.rules\.zil\)"),
+        ("scaling/axes/depth/sizes", [2, 3], r"scaling/depth\.json' .*\(scaling\.axes\.depth\.sizes\)"),
         ("proof/rules/il-2", ..., r"\(proof\.rules\.il-2\)"),
         ("zoo/seed", 1, r"squeezenet1_1\.json' has the seeds \[0\], but params\.yaml lists \[1\]"),
     ],
@@ -287,7 +342,7 @@ def test_a_profile_of_the_reference_alone_has_a_report_in_which_nothing_is_repro
         whole[stage]["rules"] = {"bp": whole[stage]["rules"]["bp"]}
     whole["exactness"]["rules"] = {"il-20": whole["exactness"]["rules"]["il-20"]}
     whole["proof"]["rules"] = {"il-2": whole["proof"]["rules"]["il-2"]}
-    whole["profiles"]["default"]["zoo"] = []
+    whole["profiles"]["default"] |= {"zoo": [], "scaling": []}
     for path in [*results.rglob("*.json")]:
         if path.name.endswith(".provenance.json"):
             path.unlink()

@@ -94,7 +94,8 @@ def depending(path):
 
 TRAINED = {**PROFILES["full"]["tasks"], **PROFILES["default"]["tasks"]}
 EXAMPLES = {name: TRAINED[name] for name in ("digits-mlp", "digits-cnn", "surnames-gru", "agnews-rnn")}
-ITEMS = {**dict.fromkeys(("exactness", "cost", "train", "proof"), EXAMPLES), "zoo": {"resnet18": {}}}
+ITEMS = dict.fromkeys(("exactness", "cost", "train", "proof"), EXAMPLES)
+ITEMS |= {"zoo": {"resnet18": {}}, "scaling": {"depth": {}}}
 ITEMS["fetch"] = {name: FETCH["stages"]["fetch"]["foreach"][name] for name in ("digits", "ag-news")}
 MEASURED = {f"{stage} {task}" for stage in ("exactness", "cost", "train", "proof") for task in EXAMPLES}
 
@@ -110,7 +111,9 @@ def of(*tasks):
         ("pcbench/tasks/gated_rnn.py", of("surnames-gru")),
         ("pcbench/data/text.py", of("agnews-rnn") | {"fetch ag-news"}),
         ("pcbench/data/embedded.py", of("digits-mlp", "digits-cnn", "surnames-gru") | {"fetch digits"}),
-        ("pcbench/rules/zil.py", MEASURED | {"zoo resnet18"}),
+        ("pcbench/rules/zil.py", MEASURED | {"zoo resnet18", "scaling depth"}),
+        ("pcbench/measure/updates.py", {each for each in MEASURED if each.startswith("cost")} | {"scaling depth"}),
+        ("pcbench/measure/scaling.py", {"scaling depth"}),
         ("pcbench/measure/training.py", {each for each in MEASURED if each.startswith("train")}),
         ("pcbench/measure/cost.py", {each for each in MEASURED if each.startswith("cost")}),
         ("pcbench/measure/zoo.py", {"zoo resnet18"}),
@@ -122,7 +125,7 @@ def of(*tasks):
         ("pcbench/check/reproduction.py", set()),
         ("pcbench/cli.py", set()),
         ("pcbench/tasks/table.py", set()),
-        ("requirements.lock", MEASURED | {"zoo resnet18"}),
+        ("requirements.lock", MEASURED | {"zoo resnet18", "scaling depth"}),
     ],
 )
 def test_a_change_reruns_what_depends_on_it_and_nothing_else(path, stages):
@@ -176,8 +179,12 @@ KEYS = {
     "exactness": {"l2", "relative_l2", "max_ulp", "bitwise_equal", "seeds", "seeds_equal"},
     "weights": {"updates", "updates_equal", "max_ulp", "bitwise_equal", "final_l2"},
     "accuracy": {"mean", "low", "high", "seeds", "majority"},
-    "cost": {"seconds_median", "ratio_median", "ratio_q1", "ratio_q3", "peak_bytes", "peak_ratio"},
+    "cost": {
+        *("seconds_median", "ratio_median", "ratio_q1", "ratio_q3", "peak_bytes", "peak_ratio", "operations", "flops"),
+    },
+    "captured": {"captured_ratio_median", "captured_ratio_low", "captured_ratio_high", "capture_seconds"},
     "proof": {"equal", "operations", "own_operations", "digest"},
+    "scaling": {"exponent", "low", "high", "operations_exponent", "ratio_median", "seconds_median", "operations"},
     "zoo": {"l2", "relative_l2", "max_abs", "max_ulp", "bitwise_equal", "buffers_equal", "bp_repeats_itself"},
 }
 KEYS["zoo"] |= {f"proof.{key}" for key in KEYS["proof"]}
@@ -194,8 +201,13 @@ def figures(profile):
             of_rule = dict.fromkeys(PARAMETERS["exactness"]["dtypes"], values) if section == "exactness" else values
             rules = [rule for rule in PARAMETERS[stage]["rules"] if section != "weights" or rule != "bp"]
             tasks[task][section] = dict.fromkeys(rules, of_rule)
+            for rule in rules:
+                if PARAMETERS[stage]["rules"][rule].get("captured"):
+                    tasks[task][section][rule] = {**of_rule, **dict.fromkeys(KEYS["captured"], 0)}
     zoo = {model: dict.fromkeys(KEYS["zoo"], 0) for model in PROFILES[profile]["zoo"]}
-    return {"profile": profile, "tasks": tasks, "zoo": zoo}
+    grown = dict.fromkeys(PARAMETERS["scaling"]["rules"], dict.fromkeys(KEYS["scaling"], 0))
+    scaling = dict.fromkeys(PROFILES[profile]["scaling"], grown)
+    return {"profile": profile, "tasks": tasks, "zoo": zoo, "scaling": scaling}
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -52,6 +52,8 @@ def test_the_smoke_profile_from_parameters_to_verdict(tmp_path):
             copy.succeed(stage, task, "--profile", "smoke")
     for model in PROFILE["zoo"]:
         copy.succeed("zoo", model, "--profile", "smoke")
+    for axis in PROFILE["scaling"]:
+        copy.succeed("scaling", axis, "--profile", "smoke")
     copy.succeed("report", "--profile", "smoke")
 
     report = tmp_path / "reports" / "smoke"

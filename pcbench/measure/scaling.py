@@ -1,0 +1,83 @@
+"""Table 6: how the cost of a weight update grows with a network, deeper, longer, wider, and with more examples in a batch.
+
+The networks are synthetic and say nothing of learning: a chain of fully connected layers, and one cell unrolled over time.
+Their weights are orthogonal, so that no signal sinks to subnormal numbers, which processors are slow at.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+
+from pcbench.measure._setup import make_rule
+from pcbench.measure.updates import Update, counted, in_turn, quartiles
+from pcbench.provenance import global_stream, stream
+
+REFERENCE = "bp"
+
+
+class Unrolled(nn.Module):
+    """Maps ``(batch, length, width)`` to the last state ``(batch, width)`` of one cell."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.cell = nn.RNNCell(width, width)
+
+    def forward(self, inputs):
+        """Return the last state."""
+        state = torch.zeros_like(inputs[:, 0])
+        for each in inputs.unbind(1):
+            state = self.cell(each, state)
+        return state
+
+
+def scaling(axis, settings, advance=lambda: None):
+    """Measure weight updates at every size of one axis.
+
+    Args:
+        axis: its name, a key of ``settings["axes"]``: ``depth``, ``length``, ``width`` or ``batch``.
+        settings: the section ``scaling`` of params.yaml. An axis has its ``sizes``, the other numbers of its network, and
+            under ``largest`` the size up to which a rule is measured, where that is not all.
+        advance: called after every size.
+
+    Returns:
+        The result as a JSON value: of every rule and size seconds, ratios to backpropagation at that size (medians and
+        quartiles over rounds), operations and floating-point operations.
+    """
+    numbers, results = settings["axes"][axis], []
+    for size in numbers["sizes"]:
+        within = {n: e for n, e in settings["rules"].items() if size <= numbers.get("largest", {}).get(n, size)}
+        updates = {name: synthetic_update({**numbers, axis: size}, entry) for name, entry in within.items()}
+        seconds = in_turn(updates, settings["warmup"], settings["rounds"])
+        for name, update in updates.items():
+            metrics = {
+                "seconds": {**quartiles(seconds[name]), "samples": seconds[name]},
+                "ratio": quartiles(np.divide(seconds[name], seconds[REFERENCE])),
+                **counted(update),
+            }
+            results.append({"rule": name, "label": within[name]["label"], "size": size, "metrics": metrics})
+        advance()
+    head = {"schema": 1, "stage": "scaling", "task": axis, "family": "rnn" if "length" in (axis, *numbers) else "mlp"}
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {**head, "threads": torch.get_num_threads(), "instruction_set": capability, "results": results}
+
+
+def synthetic_update(numbers, entry):
+    """Return the `pcbench.measure.updates.Update` of a new synthetic network, always on the same batch.
+
+    Args:
+        numbers: ``width``, ``batch``, and ``depth`` of a chain of layers or ``length`` of a cell's time.
+        entry: the rule's entry in params.yaml.
+    """
+    width, batch = numbers["width"], numbers["batch"]
+    with global_stream(0, "init"):
+        if "length" in numbers:
+            model, shape = Unrolled(width), (batch, numbers["length"], width)
+        else:
+            layers = (layer for _ in range(numbers["depth"]) for layer in (nn.Linear(width, width), nn.Tanh()))
+            model, shape = nn.Sequential(*layers), (batch, width)
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                nn.init.orthogonal_(parameter)
+    inputs, targets = (torch.randn(each, generator=stream(0, "batch")) for each in (shape, (batch, width)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    return Update(make_rule(entry, model, seed=0), optimizer, inputs, targets, nn.functional.mse_loss)
