@@ -18,6 +18,7 @@ import heapq
 import os
 import sys
 import warnings
+from collections import namedtuple
 from contextlib import nullcontext, suppress
 from weakref import ref
 
@@ -34,6 +35,9 @@ _LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
 _NAMES = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift", "matmul")
 _IN_PLACE = {"__setitem__", *(f"__i{name}__" for name in _NAMES)}
 Tensor = torch.Tensor
+# Until torch 2.4 a node does not tell what it takes, and the engine starts at tensors only: see `Values.metadata`.
+_NODES_TELL = hasattr(torch._C._FunctionBase, "_input_metadata")
+_Metadata = namedtuple("_Metadata", "shape dtype device")
 
 
 class Values(TorchFunctionMode):
@@ -53,6 +57,7 @@ class Values(TorchFunctionMode):
         self._asked_for = []  # nodes that forward has been given: they, and what they lead to, may carry hooks
         self._retaining = []  # references to the values that want to keep their errors in ``grad``
         self._hooked_nodes = set()
+        self._seen = {}  # node: what is known of each of its outputs, where it does not tell
 
     def __enter__(self):
         self._aside = _ASIDE.made()
@@ -77,7 +82,22 @@ class Values(TorchFunctionMode):
         _differentiable(args, read)
         if kwargs:
             _differentiable(kwargs, read)
-        return self._run(func, args, kwargs, read)
+        out = self._run(func, args, kwargs, read)
+        if not _NODES_TELL:
+            for tensor in (*tensors_in(out), *tensors_in((args, kwargs), everywhere=True)):
+                self._see(tensor)
+        return out
+
+    def _see(self, tensor):
+        if tensor.requires_grad and (edge := edge_of(tensor)) is not None:
+            self._seen.setdefault(edge[0], {})[edge[1]] = _Metadata(tensor.shape, tensor.dtype, tensor.device)
+
+    def metadata(self, node):
+        """Shape, dtype and device of each of a node's outputs; None for one of which nothing is known."""
+        if _NODES_TELL:
+            return node._input_metadata
+        seen = self._seen.get(node, {})
+        return [seen.get(number) for number in range(max(seen, default=-1) + 1)]
 
     def _run(self, func, args, kwargs, read):
         if len(read) > 1:
@@ -113,6 +133,8 @@ class Values(TorchFunctionMode):
             return tensor
         leaf = self._leaves.get(edge)
         if leaf is None:
+            if not _NODES_TELL:
+                self._see(tensor)
             leaf = tensor.detach()
             if torch._C._is_any_autocast_enabled() and leaf.dtype is torch.float32:
                 # What autocast has cast a leaf to it keeps for all readers, as it should for parameters: not so of a view.
@@ -178,10 +200,21 @@ class Values(TorchFunctionMode):
     def _visit(self, node, errors, route, create_graph):
         """The node's own vector-Jacobian products, one for each of its ``next_functions``; none if no error is to go on."""
         custom = isinstance(node, torch._C._FunctionBase)
-        if custom and all(error is None for error in errors):
-            errors = [torch.zeros(m.shape, dtype=m.dtype, device=m.device) for m in node._input_metadata]
+        if custom and (not _NODES_TELL or all(error is None for error in errors)):
+            known = self.metadata(node)
+            errors = [
+                torch.zeros(m.shape, dtype=m.dtype, device=m.device) if error is None and m is not None else error
+                for error, m in zip(errors, (*known, *[None] * (len(errors) - len(known))), strict=True)
+            ]
         # Only the engine runs hooks, and knows what a custom function is to be given, and in which state.
-        if custom or node in self._hooked_nodes:
+        if not _NODES_TELL and node in self._hooked_nodes:
+            raise UnsupportedModule(
+                f"a value that {node.name()} made, or one before it, may have a hook (register_hook, retain_grad, or its "
+                f"grad_fn was asked for), which torch {torch.__version__} runs for whole graphs only; use torch 2.5 or later"
+            )
+        if custom and not _NODES_TELL:
+            products = _of_custom_function(node, errors) if route.goes_on(node) else ()
+        elif custom or node in self._hooked_nodes:
             keep = not isinstance(route, _Everywhere)
             errors, products = _by_engine(node, errors, route.goes_on(node), create_graph, keep)
             self._hooked_nodes -= {node} if not keep else set()
@@ -380,14 +413,16 @@ class _Pending:
             slots = self._arrived[node] = {}
             heapq.heappush(self._heap, (-order, len(self._heap), id(node), node))
         if error is not None:
-            slots[number] = _sum(slots.get(number), _fitted(error, node._input_metadata[number]))
+            known = self._values.metadata(node)
+            slots[number] = _sum(slots.get(number), _fitted(error, known[number]) if number < len(known) else error)
 
     def pop(self):
         """The latest of the operations at which errors have arrived, and its errors, one for each of its outputs."""
         *_, node = heapq.heappop(self._heap)
         self._passed.add(node._sequence_nr())
         slots = self._arrived.pop(node)
-        return node, [slots.get(number) for number in range(len(node._input_metadata))]
+        outputs = len(self._values.metadata(node)) if _NODES_TELL else max([0, *slots, len(self._values.metadata(node)) - 1]) + 1
+        return node, [slots.get(number) for number in range(outputs)]
 
 
 def edge_of(tensor):
@@ -463,6 +498,8 @@ def _sum(error, more):
 
 def _fitted(error, value):
     """``error`` in the shape and dtype of ``value``, as the engine makes it: what was broadcast is summed."""
+    if value is None:
+        return error
     if not error.is_nested and error.shape != torch.Size(value.shape):
         error = error.sum_to_size(value.shape)
     return error if error.dtype is value.dtype else error.to(value.dtype)
@@ -470,6 +507,15 @@ def _fitted(error, value):
 
 class _Visited(Exception):
     """Raised by a hook, to keep the engine from going on to what follows the node that it has run."""
+
+
+def _of_custom_function(node, errors):
+    """The products of a `torch.autograd.Function`, by its own ``backward``."""
+    products = node.apply(*errors)
+    products = products if isinstance(products, tuple) else (products,)
+    # Its arguments that are no tensors have a product, but no edge.
+    needed = iter([p for p, needs in zip(products, node.needs_input_grad, strict=False) if needs])
+    return tuple(None if following is None else next(needed) for following, _ in node.next_functions)
 
 
 def _by_engine(node, errors, goes_on, create_graph, keep):

@@ -139,7 +139,7 @@ def _properties(tensor):
 
 def _signature(inputs, targets):
     leaves, structure = pytree.tree_flatten((inputs, targets))
-    return structure, tuple(_properties(x) if isinstance(x, torch.Tensor) else repr(x) for x in leaves)
+    return str(structure), tuple(_properties(x) if isinstance(x, torch.Tensor) else repr(x) for x in leaves)
 
 
 def _identity(loss_fn):
