@@ -171,7 +171,8 @@ def _parting(key, first, second):
         return None
     prints = [record.get("fingerprints") or record["metrics"].get("fingerprints") for record in (first, second)]
     if None in prints:
-        return np.inf, f"{_named(key)}: {other[0]} (no fingerprints were kept, so the update is unknown)"
+        lacking = "" if "equal" in first["metrics"] else " (no fingerprints were kept, so the update is unknown)"
+        return np.inf, f"{_named(key)}: {other[0]}{lacking}"  # a certificate is of one update
     if prints[0]["layout"] != prints[1]["layout"]:
         return 0, f"{_named(key)}: a model with other tensors"
     updates = [each["updates"] for each in prints]

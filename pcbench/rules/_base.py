@@ -103,19 +103,28 @@ def accumulate(gradients):
             for hook in tuple((leaf._backward_hooks or {}).values()):
                 changed = hook(gradient)
                 gradient = gradient if changed is None else changed
-            _add(leaf, gradient, taken)
+            _add(leaf, gradient.clone() if leaf._backward_hooks else gradient, taken)  # whoever hooks it may keep it
             for hook in tuple((leaf._post_accumulate_grad_hooks or {}).values()):
                 hook(leaf)
 
 
 def _add(leaf, gradient, taken):
+    strided = gradient.layout is torch.strided
     if leaf.grad is not None:
-        leaf.grad += gradient
-    elif gradient.layout is not torch.strided:
+        if leaf.grad.layout is not torch.strided and strided:
+            leaf.grad = gradient + leaf.grad
+        else:
+            leaf.grad += gradient
+    elif not strided or gradient.is_nested:
         leaf.grad = gradient.clone()
     else:
-        # Two parameters may have got one tensor, or one number seen at every place: optimizers write into it.
+        # Two parameters may have got one tensor, or one number seen at every place: optimizers write into it. And it is laid
+        # out in memory as its parameter is.
         storage = gradient.untyped_storage()
-        owned = storage.nbytes() == gradient.nbytes and storage.data_ptr() not in taken
-        leaf.grad = gradient if owned else gradient.clone()
+        owned = storage.nbytes() == gradient.nbytes and storage.data_ptr() not in taken and _laid_out_alike(gradient, leaf)
+        leaf.grad = gradient if owned else torch.empty_like(leaf, dtype=gradient.dtype).copy_(gradient)
         taken.add(leaf.grad.untyped_storage().data_ptr())
+
+
+def _laid_out_alike(a, b):
+    return all(i == j or size == 1 for i, j, size in zip(a.stride(), b.stride(), a.size(), strict=True))

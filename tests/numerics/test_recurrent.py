@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrizations
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import pcbench
 import pcbench.nn as local
@@ -333,10 +333,63 @@ def test_conversion_refuses_a_parametrized_module():
         local.convert(model)
 
 
-def test_a_packed_sequence_is_refused_with_the_remedy():
-    sequence = pack_padded_sequence(torch.zeros(TIME, 2, INPUT), torch.tensor([TIME, 2]))
-    with pytest.raises(UnsupportedModule, match=r"pcbench.nn.LSTM got a PackedSequence.*`lengths=`"):
-        local.LSTM(INPUT, HIDDEN)(sequence)
+def on_packed(lengths, enforce_sorted):
+    """Run a module on a PackedSequence; the output is one too."""
+
+    def run(module, input, hx):
+        sequence = pack_padded_sequence(input, lengths, module.batch_first, enforce_sorted)
+        output, state = module(sequence, hx)
+        assert isinstance(output, PackedSequence) and torch.equal(output.batch_sizes, sequence.batch_sizes)
+        for name in ("sorted_indices", "unsorted_indices"):
+            expected, actual = getattr(sequence, name), getattr(output, name)
+            assert (actual is None) == (expected is None) and (actual is None or torch.equal(actual, expected))
+        return output.data, state
+
+    return run
+
+
+@kinds
+@layers
+@directions
+@layouts
+@pytest.mark.parametrize("given_state", [True, False], ids=["state", "zero-state"])
+@pytest.mark.parametrize(
+    ("lengths", "enforce_sorted"),
+    [([TIME, 3, 1], True), ([TIME, 2, 2], True), ([2, TIME, 1], False), ([3, 1, 3], False), ([1, 1, 1], False)],
+    ids=["sorted", "ties", "unsorted", "shorter", "one step"],
+)
+def test_a_packed_sequence_gives_what_torchs_own_gives(
+    kind, num_layers, bidirectional, batch_first, given_state, lengths, enforce_sorted
+):
+    fused, counterpart = pair(kind, num_layers=num_layers, bidirectional=bidirectional, batch_first=batch_first)
+    input = torch.randn((BATCH, TIME, INPUT) if batch_first else (TIME, BATCH, INPUT), dtype=torch.float64)
+    hx = initial_state(fused, (BATCH,)) if given_state else None
+    run = on_packed(torch.tensor(lengths), enforce_sorted)
+    expected = results_and_gradients(run, fused, input, hx)
+    assert_equal_to_rounding(results_and_gradients(run, counterpart, input, hx), expected)
+
+
+class Packs(nn.Module):
+    """A recurrent network between two others, on the data of a PackedSequence."""
+
+    def __init__(self, recurrent):
+        super().__init__()
+        self.embedding, self.recurrent, self.readout = nn.Linear(INPUT, INPUT), recurrent, nn.Linear(HIDDEN, 3)
+
+    def forward(self, sequence):
+        sequence = sequence._replace(data=torch.tanh(self.embedding(sequence.data)))
+        output, _ = self.recurrent(sequence)
+        return self.readout(pad_packed_sequence(output)[0].mean(0))
+
+
+@pytest.mark.parametrize("cls", COUNTERPART.values())
+@pytest.mark.parametrize("enforce_sorted", [True, False], ids=["sorted", "unsorted"])
+def test_zil_gives_the_bits_of_backprop_on_packed_sequences(cls, enforce_sorted):
+    torch.manual_seed(0)
+    lengths = torch.tensor([TIME, 3, 1] if enforce_sorted else [1, TIME, 3])
+    sequence = pack_padded_sequence(torch.randn(TIME, BATCH, INPUT), lengths, enforce_sorted=enforce_sorted)
+    model, targets = Packs(cls(INPUT, HIDDEN, num_layers=2)), torch.randn(BATCH, 3)
+    assert pcbench.divergence(model, sequence, targets, nn.functional.mse_loss).bitwise_equal
 
 
 @pytest.mark.parametrize("lengths", [torch.tensor([TIME]), torch.tensor(TIME), torch.ones(TIME, BATCH).long()])
