@@ -87,10 +87,12 @@ def test_a_medians_interval_is_that_of_the_order_statistics():
 
 
 def test_zil_is_backprop_operation_for_operation_captured_or_not(result):
-    """Counted below autograd, with no clock: a rule that did anything twice would show."""
+    """Counted below autograd, with no clock: a rule that did anything twice would show. A program drops what nothing reads."""
     counts = {name: (metrics["operations"], metrics["flops"]) for name, metrics in of(result).items()}
-    assert counts["zil"] == counts["bp"] and counts["zil-captured"] == counts["bp-captured"] == counts["bp"]
-    assert counts["il"][0] > 3 * counts["bp"][0] and counts["il-captured"][1] == counts["il"][1]
+    assert counts["zil"] == counts["bp"] and counts["zil-captured"] == counts["bp-captured"]
+    assert counts["il"][0] > 3 * counts["bp"][0]
+    assert all(counts[f"{name}-captured"][i] <= counts[name][i] for name in EAGER for i in (0, 1))
+    assert counts["bp-captured"][1] == counts["bp"][1]
 
 
 def test_floating_point_operations_are_those_of_the_products_worked_out_by_hand(result):
