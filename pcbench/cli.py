@@ -287,7 +287,12 @@ def verify(
     steps: Annotated[int | None, typer.Option(help="inference steps T, for il and zil-state")] = None,
     gamma: Annotated[float | None, typer.Option(help="integration step γ, for il and zil-state")] = None,
     ablations: Annotated[bool, typer.Option(help="also break each of Z-IL's conditions: many times slower")] = True,
-    prove: Annotated[bool, typer.Option("--prove", help="also compare the updates as programs, for every input")] = False,
+    prove: Annotated[
+        bool, typer.Option("--prove", help="also compare the updates as programs, for every input")
+    ] = False,
+    keep_fused: Annotated[
+        bool, typer.Option("--keep-fused", help="leave nn.LSTM, nn.GRU and nn.RNN whole: one vertex, not local in time")
+    ] = False,
 ):
     """Check your own network: is a weight update of the rule bit-identical to backpropagation's?
 
@@ -295,6 +300,7 @@ def verify(
     programs must be the same too; where one cannot be captured, the exit code is 2.
     """
     options = {key: value for key, value in (("steps", steps), ("gamma", gamma)) if value is not None}
+    options["convert"] = not keep_fused
     sys.path.insert(0, "")  # as `python -m` does: the user's own module lies where the command is called
     model, inputs, targets, loss_fn = call_factory(load_factory(factory))
     with progress(f"verify {factory}", 1 + len(ABLATIONS) * ablations) as advance, global_stream(0, "dropout"):
@@ -307,6 +313,8 @@ def verify(
     totals = [("all parameters", "", *_cells(found.total)), ("all buffers", "", *_cells(found.buffers))]
     broken = [(f"Z-IL, but {name}", "", *_cells(divergence)) for name, divergence in found.ablations.items()]
     table(("parameter", "shape", "L2", "max ULP", "bitwise"), [parameters, totals, broken])
+    for sentence in found.whole():
+        say(sentence)
     same = found.total.bitwise_equal and found.buffers.bitwise_equal
     say(f"{rule} {'is' if same else 'is NOT'} bit-identical to backpropagation on {type(model).__name__}")
     if prove:

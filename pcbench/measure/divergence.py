@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from pcbench import nn as counterparts
 from pcbench.errors import InvalidParameters, NotRepeatable
-from pcbench.nn import convert
 from pcbench.nn.convert import copied
 from pcbench.randomness import kept_randomness, random_digest
 from pcbench.rules import Backprop, by_name
@@ -116,7 +116,9 @@ def check_repeats(expected, repeat):
     again = repeat()
     if again.equals(expected):
         return
-    names = [name for name, g in expected.gradients.items() if g is not None and not torch.equal(g, again.gradients[name])]
+    names = [
+        name for name, g in expected.gradients.items() if g is not None and not torch.equal(g, again.gradients[name])
+    ]
     raise NotRepeatable(
         "backpropagation does not repeat itself on this model: two runs from the same weights, buffers and random states "
         f"differ in {names[0] if names else 'what they leave behind'}, so that no rule can be compared with it. Something "
@@ -134,18 +136,19 @@ def _cloned(leaf):
     return leaf.detach().clone().requires_grad_(leaf.requires_grad) if isinstance(leaf, torch.Tensor) else leaf
 
 
-def divergence(model, inputs, targets, loss_fn, rule="zil", **options):
+def divergence(model, inputs, targets, loss_fn, rule="zil", convert=True, **options):
     """How far one weight update's gradients under a learning rule are from backpropagation's.
 
     Both start from the same weights, buffers and random state, on copies: ``model`` is left as it is.
 
     Args:
-        model: any ``nn.Module`` that autograd can train; fused recurrent modules are replaced by their
-            counterparts (`pcbench.nn.convert`) for both rules.
+        model: any ``nn.Module`` that autograd can train.
         inputs: one tensor, or a tuple of what ``model.forward`` takes.
         targets: whatever ``loss_fn`` takes as its second argument.
         loss_fn: maps ``(outputs, targets)`` to a 0-d tensor.
         rule: a rule's name, see `pcbench.rules.by_name`; ``options`` are its options (``steps``, ``gamma``, ...).
+        convert: whether fused recurrent modules are replaced by their counterparts (`pcbench.nn.convert`), for both rules;
+            otherwise each is one vertex: exact, but not local in time.
 
     Returns:
         `Divergence` over all parameters' gradients; not ``bitwise_equal`` either if a buffer, or the state of the random
@@ -155,7 +158,7 @@ def divergence(model, inputs, targets, loss_fn, rule="zil", **options):
         UnsupportedModule, InvalidParameters, NonFiniteLoss, NotRepeatable: see `pcbench.errors`.
         ValueError: one rule left a parameter without a gradient and the other did not.
     """
-    model = convert(model)
+    model = counterparts.convert(model) if convert else model
     reference = weight_update(model, Backprop, inputs, targets, loss_fn)
     actual = weight_update(model, lambda m: by_name(rule, m, **options), inputs, targets, loss_fn)
     found = compare(actual.gradients, reference.gradients)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from pcbench import nn as counterparts
 from pcbench.errors import UnsupportedModule
 from pcbench.measure.divergence import clone_tensors
-from pcbench.nn import convert
 from pcbench.nn.convert import copied
 from pcbench.program import Step, capture
 from pcbench.randomness import kept_randomness
@@ -78,13 +78,14 @@ class Certificate:
         )
 
 
-def prove(model, inputs, targets, loss_fn, rule="zil", lines=True, **options):
+def prove(model, inputs, targets, loss_fn, rule="zil", lines=True, convert=True, **options):
     """Compare the program of one weight update of a rule with backpropagation's, operation for operation.
 
     Args:
         model, inputs, targets, loss_fn: see `pcbench.divergence`; ``model`` is left as it is.
         rule: a rule's name, see `pcbench.rules.by_name`, with its ``options``; or a function from a model to a rule.
         lines: whether a difference names the model's line, which takes time, also where there is none.
+        convert: see `pcbench.divergence`.
 
     Returns:
         `Certificate`.
@@ -92,7 +93,7 @@ def prove(model, inputs, targets, loss_fn, rule="zil", lines=True, **options):
     Raises:
         UnsupportedModule: an update is no program; see `pcbench.program.capture`.
     """
-    model = convert(model)
+    model = counterparts.convert(model) if convert else model
     make = rule if callable(rule) else lambda m: by_name(rule, m, **options)
     expected, actual = (canonical_update(model, r, inputs, targets, loss_fn, lines) for r in (Backprop, make))
     return certify(actual, expected)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
+from pcbench import nn as counterparts
 from pcbench.errors import InvalidParameters, PCBenchError, told
 from pcbench.measure.divergence import Divergence, check_repeats, compare, weight_update
 from pcbench.measure.proof import prove
-from pcbench.nn import convert
+from pcbench.nn.convert import fused
 from pcbench.provenance import stream
 from pcbench.rules import Backprop, by_name
 
@@ -34,6 +35,7 @@ class Verification:
         total: the divergence of all gradients together.
         buffers: the divergence of the buffers after the update (BatchNorm's statistics).
         ablations: the divergence of all gradients together, by the condition that is broken.
+        fused: the paths of the fused recurrent modules that were kept whole, with their classes' names.
     """
 
     parameters: dict[str, Divergence | None]
@@ -41,15 +43,22 @@ class Verification:
     total: Divergence
     buffers: Divergence
     ablations: dict[str, Divergence]
+    fused: dict[str, str]
+
+    def whole(self):
+        """Say of each fused module that was kept whole what that means."""
+        return [
+            f"{path or 'the model'!r} (nn.{kind}) was kept whole: one vertex for all of its time steps, exact, but not "
+            "local in time; without --keep-fused each time step is a vertex"
+            for path, kind in self.fused.items()
+        ]
 
 
-def verify(model, inputs, targets, loss_fn, rule="zil", ablations=True, advance=lambda: None, **options):
+def verify(model, inputs, targets, loss_fn, rule="zil", ablations=True, advance=lambda: None, convert=True, **options):
     """Compare one weight update of ``rule`` with backpropagation's; ``model`` is left as it is.
 
-    Fused recurrent modules are replaced by their counterparts in `pcbench.nn`, for both rules.
-
     Args:
-        model, inputs, targets, loss_fn, rule, options: see `pcbench.divergence`.
+        model, inputs, targets, loss_fn, rule, convert, options: see `pcbench.divergence`.
         ablations: whether to run Z-IL with each of its conditions broken too, in state form: many times slower.
         advance: called after every comparison.
 
@@ -60,7 +69,7 @@ def verify(model, inputs, targets, loss_fn, rule="zil", ablations=True, advance=
         UnsupportedModule, InvalidParameters, NonFiniteLoss: see `pcbench.errors`; InvalidParameters also if the model
             or the loss fails by itself, under backpropagation.
     """
-    model = convert(model)
+    model = counterparts.convert(model) if convert else model
     batch = (inputs, targets, loss_fn)
     name = type(model).__name__
     with _refused(
@@ -92,6 +101,7 @@ def verify(model, inputs, targets, loss_fn, rule="zil", ablations=True, advance=
         compare(actual.gradients, expected.gradients),
         compare(actual.buffers, expected.buffers),
         found,
+        {path: kind.__name__ for path, kind in fused(model).items()},
     )
 
 
@@ -105,7 +115,9 @@ def certificate(model, inputs, targets, loss_fn, rule="zil", **options):
         UnsupportedModule, InvalidParameters: the update cannot be captured as a program; says why.
     """
     name = type(model).__name__
-    with _refused(f"no program of rule {rule!r} can be captured on {name}", "without --prove the bits alone are compared"):
+    with _refused(
+        f"no program of rule {rule!r} can be captured on {name}", "without --prove the bits alone are compared"
+    ):
         return prove(model, inputs, targets, loss_fn, rule, **options)
 
 

@@ -33,6 +33,16 @@ def copied(model):
     return copy.deepcopy(model, memo)
 
 
+def fused(model):
+    """The fused recurrent modules of ``model``: ``{path: class}``, where a class is `torch.nn.RNN`, `LSTM` or `GRU`."""
+    found = {}
+    for path, module in model.named_modules():
+        kind = next((kind for kind in _COUNTERPARTS if isinstance(module, kind)), None)
+        if kind is not None:
+            found[path] = kind
+    return found
+
+
 def convert(model):
     """Copy ``model`` with each `torch.nn.RNN`, `LSTM` and `GRU` replaced by its counterpart in `pcbench.nn`.
 
@@ -45,15 +55,14 @@ def convert(model):
         UnsupportedModule: a subclass of a fused module, whose own behaviour the counterpart does not have.
     """
     model = copied(model)
-    for path, module in model.named_modules():
-        fused = next((kind for kind in _COUNTERPARTS if isinstance(module, kind)), None)
-        if fused is None:
-            continue
-        if type(module) is not fused:
+    for path, kind in fused(model).items():
+        module = model.get_submodule(path)
+        if type(module) is not kind:
             raise UnsupportedModule(
-                f"{path or 'the model'!r} ({type(module).__name__}) is a subclass of nn.{fused.__name__}, and what it "
-                f"adds would be lost; derive it from pcbench.nn.{fused.__name__}, or remove its parametrizations"
+                f"{path or 'the model'!r} ({type(module).__name__}) is a subclass of nn.{kind.__name__}, and what it "
+                f"adds would be lost; derive it from pcbench.nn.{kind.__name__}, remove its parametrizations, or keep it "
+                "whole, as one vertex that is not local in time (convert=False, --keep-fused)"
             )
         # Both keep the same attributes, so that only the way of running them changes.
-        module.__class__ = _COUNTERPARTS[fused]
+        module.__class__ = _COUNTERPARTS[kind]
     return model

@@ -447,6 +447,17 @@ class Layers(nn.Module):
 
 def layers():
     return batch(Layers())
+
+class Fused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.last = nn.LSTM(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.last(self.encoder(x)[0])
+
+def fused():
+    return batch(Fused())
 """
 
 
@@ -473,6 +484,13 @@ def test_verifys_exit_code_is_its_verdict(verify, options, code):
     assert found == code, err
     assert ("is NOT bit-identical" in out) == bool(code)
     assert all(name in out for name in ("0.weight", "2.bias", "all parameters"))
+
+
+def test_a_fused_network_is_converted_or_kept_whole_and_told_of(verify):
+    code, out, err = verify("fused", "--no-ablations")
+    assert code == 0 and "kept whole" not in out, err
+    code, out, err = verify("fused", "--no-ablations", "--keep-fused", "--prove")
+    assert code == 0 and "'encoder' (nn.LSTM) was kept whole" in out and "not local in time" in out, err
 
 
 LINE = 1 + FACTORY.splitlines().index("        return self.last(self.first(x).tanh())  # the line")

@@ -4,8 +4,11 @@ Aimed at: a check that trains the model a little, that compares two different dr
 """
 
 import copy
+import itertools
+import random
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from problems import Problem, assert_same_bits, vectors
@@ -15,6 +18,7 @@ from torch.nn.utils import prune
 
 import pcbench
 from pcbench.errors import InvalidParameters, NonFiniteLoss, UnsupportedModule
+from pcbench.measure.verify import verify
 
 
 def test_nothing_of_the_model_and_no_random_state_changes(problem):
@@ -57,19 +61,75 @@ def test_a_rule_that_was_told_to_be_backprop_is_at_no_distance_from_it(problem):
     assert pcbench.divergence(*problem.build(torch.float32), problem.loss, rule="bp").bitwise_equal
 
 
-def test_a_fused_recurrent_network_is_checked_by_its_counterpart():
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.encoder, self.readout = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 3)
+class DrawsFromAll(nn.Module):
+    """Noise from torch's, NumPy's and Python's global generators; dropout masks by all three."""
 
-        def forward(self, x):
-            return self.readout(self.encoder(x)[0][:, -1])
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.readout = nn.Linear(5, 4), nn.Linear(4, 3)
 
-    problem = Problem("fused", Model, vectors(5, 3))
-    model, inputs, targets = problem.build(torch.float32)
-    assert pcbench.divergence(model, inputs, targets, problem.loss).bitwise_equal
-    assert type(model.encoder) is nn.LSTM
+    def forward(self, x):
+        mask = torch.from_numpy(np.random.binomial(1, 0.5, (4,))).float() * (random.random() > 0.1)
+        return self.readout(F.dropout(torch.tanh(self.hidden(x)), 0.5) * mask)
+
+
+@pytest.mark.parametrize("rule", ["zil", "zil-state"])
+def test_all_three_random_states_are_the_same_for_both_rules_and_put_back(rule):
+    model, batch = DrawsFromAll(), (torch.randn(4, 5), torch.randint(3, (4,)), F.cross_entropy)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    found = pcbench.divergence(model, *batch, rule=rule)
+    assert found.relative_l2 < 1e-5 and found.bitwise_equal == (rule == "zil")
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (np.random.get_state()[1] == states[1]).all() and random.getstate() == states[2]
+
+
+CALLS = itertools.count()
+
+
+class CountsOutside(nn.Linear):
+    """A private source of chance: nobody can put it back."""
+
+    def forward(self, x):
+        return super().forward(x) * next(CALLS)
+
+
+@pytest.mark.parametrize("compared", [pcbench.divergence, verify])
+def test_a_model_that_does_not_repeat_itself_is_named_rather_than_the_rule(compared):
+    batch = nn.Sequential(CountsOutside(5, 3)), torch.randn(4, 5), torch.randint(3, (4,)), F.cross_entropy
+    with pytest.raises(pcbench.NotRepeatable, match=r"backpropagation does not repeat itself .*differ in 0\.weight"):
+        compared(*batch)
+
+
+class Fused(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.encoder, self.readout = kind(3, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.readout(self.encoder(x)[0][:, -1])
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_a_fused_recurrent_network_is_checked_by_its_counterpart_or_kept_whole(kind):
+    problem = Problem("fused", lambda: Fused(kind), vectors(5, 3))
+    batch = (*problem.build(torch.float32), problem.loss)
+    assert pcbench.divergence(*batch).bitwise_equal
+    assert pcbench.divergence(*batch, convert=False).bitwise_equal
+    assert pcbench.divergence(*batch, rule="zil-state", convert=False).relative_l2 < 1e-4
+    assert type(batch[0].encoder) is kind
+    converted, whole = (verify(*batch, ablations=False, convert=convert).whole() for convert in (True, False))
+    assert converted == []
+    assert len(whole) == 1 and whole[0].startswith(f"'encoder' (nn.{kind.__name__}) was kept whole: one vertex")
+
+
+def test_a_subclass_of_a_fused_network_can_be_kept_whole():
+    class Peephole(nn.LSTM):
+        pass
+
+    batch = Fused(Peephole), torch.randn(4, 5, 3), torch.randint(3, (4,)), F.cross_entropy
+    with pytest.raises(UnsupportedModule, match=r"keep it whole.*--keep-fused"):
+        pcbench.divergence(*batch)
+    assert pcbench.divergence(*batch, convert=False).bitwise_equal
 
 
 @pytest.mark.parametrize("frozen", [nn.Tanh(), nn.Linear(3, 2).requires_grad_(False)], ids=["none", "all frozen"])
@@ -85,16 +145,14 @@ def test_errors_reach_the_user_as_they_are():
     with pytest.raises(NonFiniteLoss, match="the loss is nan"):
         pcbench.divergence(model, inputs * float("nan"), targets, F.cross_entropy)
 
-    class Branch(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(3, 2)
-
+    class LearnsInside(nn.Linear):
         def forward(self, x):
-            return self.linear(x) if x.sum() > 0 else -self.linear(x)
+            out = super().forward(x)
+            out.sum().backward(retain_graph=True)
+            return out
 
-    with pytest.raises(UnsupportedModule, match=r"'the model' \(Branch\), .*depends on the values of a tensor"):
-        pcbench.divergence(Branch(), inputs, targets, F.cross_entropy)
+    with pytest.raises(UnsupportedModule, match=r"'the model' \(LearnsInside\), .*calls backward\(\) inside forward"):
+        pcbench.divergence(LearnsInside(3, 2), inputs, targets, F.cross_entropy)
 
 
 def weight_normed(layer):
