@@ -144,7 +144,7 @@ class Recording(Values):
         edges = [edge_of(tensor) for tensor in (*bases.values(), *(outputs[i] for i in kept))]
         if all(edge in self._known for edge in edges):
             return out  # nothing that learns, or its argument
-        call = _Repetition(_repeated(func, state), form, sources, targets, len(outputs), kept)
+        call = _Repetition(_repeated(func, state), form, sources, targets, tuple(bases), len(outputs), kept)
         reads = [targets[i].old if i in targets else source for i, source in enumerate(sources)]
         reads = dict.fromkeys(read for read in reads if isinstance(read, Value))
         parameters = {id(t): t for t in items if t.requires_grad and edge_of(t) is None}
@@ -279,6 +279,7 @@ class _Repetition:
         form: its arguments, with a `_Place` for each tensor.
         sources: what stands there: a `Value`, or the tensor itself.
         targets: those of them that it writes into, by position.
+        written: the ids of the tensors in whose memory they are, as far as those require a gradient afterwards.
         count: how many results it has that require a gradient.
         kept: which of them are its own.
     """
@@ -287,6 +288,7 @@ class _Repetition:
     form: tuple
     sources: list
     targets: dict
+    written: tuple
     count: int
     kept: list
 
@@ -310,7 +312,7 @@ class _Repetition:
         found = [tensor for tensor in tensors_in(self.run(*args, **kwargs)) if tensor.requires_grad]
         if len(found) != self.count:
             raise UnsupportedModule("an operation has another number of results at the values of a later time step")
-        return (*(whole for whole in wholes.values()), *(found[i] for i in self.kept))
+        return (*(wholes[base] for base in self.written), *(found[i] for i in self.kept))
 
 
 def _geometry(view):

@@ -217,7 +217,8 @@ class Values(TorchFunctionMode):
         elif custom or node in self._hooked_nodes:
             keep = not isinstance(route, _Everywhere)
             errors, products = _by_engine(node, errors, route.goes_on(node), create_graph, keep)
-            self._hooked_nodes -= {node} if not keep else set()
+            if not keep:
+                self._hooked_nodes.discard(node)
         else:
             products = node(*errors) if route.goes_on(node) else ()
         route.passed(node, errors)
@@ -502,6 +503,8 @@ def _fitted(error, value):
         return error
     if not error.is_nested and error.shape != torch.Size(value.shape):
         error = error.sum_to_size(value.shape)
+    if error.ndim == 0 and error.device != value.device:
+        error = error.to(value.device)  # a number on the CPU may be read where everything else is on a GPU
     return error if error.dtype is value.dtype else error.to(value.dtype)
 
 

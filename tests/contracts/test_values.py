@@ -142,7 +142,7 @@ def test_after_a_forward_that_failed_torch_is_as_it_was(make_rule):
 
 
 class InAnotherThread(Layer):
-    """The thread has numbered its operations from 0, although what they read was made long before."""
+    """The thread numbers its operations from 0, although what they read was made long before."""
 
     def forward(self, x):
         for _ in range(20):
@@ -154,17 +154,12 @@ class InAnotherThread(Layer):
         return results[0]
 
 
-def test_operations_of_another_thread_are_exact_or_refused():
-    model = around(InAnotherThread())
-    batch = torch.randn(2, 3), torch.tensor([0, 1])
-    reference = copy.deepcopy(model)
-    Backprop(reference).backward(*batch, F.cross_entropy)
-    try:
-        ZIL(model).backward(*batch, F.cross_entropy)
-    except UnsupportedModule as error:
-        assert "part of the forward ran in another thread" in str(error)
-    else:
-        assert_same_bits(gradients_of(model), gradients_of(reference))
+def test_no_vertex_is_visited_twice():
+    """Two readers of one value, and the value is thought to be younger than one of them."""
+    with pytest.raises(
+        UnsupportedModule, match="after that had passed its error on: part of the forward ran in another"
+    ):
+        ZIL(around(InAnotherThread())).backward(torch.randn(2, 3), torch.tensor([0, 1]), F.cross_entropy)
 
 
 # Hooks: once, on the whole gradient, as under autograd.
