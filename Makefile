@@ -9,6 +9,7 @@ export PATH := $(BIN):$(PATH)
 # The last torchtext, and the PyTorch that it was built for.
 OLD := .venv-torchtext
 COMPARED := .pcbench/generations
+ON_OLD := tests/torchtext tests/numerics/test_backprop_equivalence.py tests/properties/test_random_networks.py
 
 # The code bases of the wild models; ARGS="--fresh timm" does timm's anew.
 WILD := .venv-wild
@@ -42,9 +43,9 @@ test: $(VENV)/.installed ## the fast tests
 test-all: $(VENV)/.installed ## the slow tests too
 	@pytest -n auto -m ''
 
-test-torchtext: $(VENV)/.installed $(OLD)/.installed ## the fast tests on PyTorch 2.3, beside torchtext itself
+test-torchtext: $(VENV)/.installed $(OLD)/.installed ## bits on PyTorch 2.3, beside torchtext itself
 	@echo "==> pytest in $(OLD)"
-	@PATH="$(CURDIR)/$(OLD)/bin:$$PATH" pytest -n auto
+	@PATH="$(CURDIR)/$(OLD)/bin:$$PATH" pytest -n auto $(ON_OLD)
 	@mkdir -p $(COMPARED)
 	@echo "==> one weight update in each of two PyTorch generations"
 	@$(OLD)/bin/python tests/torchtext/generations.py write $(COMPARED)/old.pt

@@ -20,7 +20,7 @@ class Patches:
     """
 
     def __init__(self, make):
-        self._make, self._blocks, self._undo, self._lock = make, 0, ExitStack(), threading.Lock()
+        self._make, self._blocks, self._undo, self._lock = make, 0, ExitStack(), threading.RLock()
 
     @contextmanager
     def made(self):

@@ -9,7 +9,6 @@ taken out by ``.item()``, the branch taken) is a constant of the weight update.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
 from unittest.mock import patch
 
 import torch
@@ -138,7 +137,7 @@ class Recording(Values):
         if any(id(owner) not in bases for owner in changed) or (len(bases) < len(targets) and not named):
             raise UnsupportedModule(
                 f"{self.where()} writes in place by {func.__name__}, which inference in state form cannot repeat at other "
-                "values; use an operation whose name ends with an underscore"
+                "values; use an out-of-place operation"
             )
         outputs = [tensor for tensor in tensors_in(out) if tensor.requires_grad]
         kept = [i for i, t in enumerate(outputs) if not any(t is items[target] for target in targets)]

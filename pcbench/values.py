@@ -270,8 +270,8 @@ class Values(TorchFunctionMode):
     def engine_started(self, *args, **kwargs):
         """Refuse what differentiates past this mode: it would find what one vertex has made, and take that for all."""
         raise UnsupportedModule(
-            f"{self.where()} calls backward() inside forward, before anything is known of the rest of the network's error; "
-            "compute it outside, or use torch.autograd.grad"
+            f"{self.where()} calls backward() inside forward, or asks for gradients of edges alone, before anything is known "
+            "of the rest of the network's error; compute it outside, or use torch.autograd.grad on tensors"
         )
 
     def _differentiated(

@@ -109,6 +109,7 @@ threading.setprofile(see)
 """
 MAIN = "import sys; from pcbench.__main__ import main; sys.argv[0] = 'pcbench'; main()"
 SMALL = {
+    "depth: {sizes: [4, 8, 16, 32, 64, 128, 256]": "depth: {sizes: [4, 8]",
     "dtypes: [float32, float64]": "dtypes: [float32]",
     "seeds: [0, 1, 2]": "seeds: [0]",
     "seeds: [0, 1]": "seeds: [0]",
@@ -148,6 +149,7 @@ def test_no_stage_calls_code_that_it_is_not_said_to_depend_on(tmp_path):
         called = run(stage, "digits-mlp", "--profile", "smoke")
         assert {"pcbench/rules/zil.py", "pcbench/tasks/mlp.py"} <= called <= {*code.of_command(stage, *modules)}
     assert run("zoo", "squeezenet1_1", "--profile", "smoke") <= {*code.of_command("zoo")}
+    assert run("scaling", "depth", "--profile", "smoke") <= {*code.of_command("scaling")}
     assert run("report", "--profile", "smoke") <= {*code.of_command("report")}
 
 

@@ -74,6 +74,16 @@ class BackwardByAlias(Layer):
         return x
 
 
+class GradientsOfEdges(Layer):
+    """No tensor is among the arguments that modes look at."""
+
+    def forward(self, x):
+        y = self.linear(x)
+        edges = [torch.autograd.graph.get_gradient_edge(value) for value in (y, x)]
+        (gradient,) = torch.autograd.grad(edges[:1], edges[1:], [torch.ones_like(y)], create_graph=True)
+        return y + gradient
+
+
 class ManyGradientsAtOnce(Layer):
     def forward(self, x):
         x = self.linear(x)
@@ -88,6 +98,7 @@ class ManyGradientsAtOnce(Layer):
         (Backward, ".backward(", "calls backward() inside forward"),
         (BackwardByFunction, "autograd.backward(", "calls backward() inside forward"),
         (BackwardByAlias, "alias(", "calls backward() inside forward"),
+        (GradientsOfEdges, "autograd.grad(", "asks for gradients of edges alone"),
         (ManyGradientsAtOnce, "autograd.grad(", "with is_grads_batched; use torch.func.vmap"),
     ],
 )
@@ -110,7 +121,9 @@ def test_what_is_refused_in_the_loss_is_the_models_and_names_the_losss_line():
     def loss_fn(outputs, targets):
         outputs.sum().backward()
 
-    with pytest.raises(UnsupportedModule, match=rf"'the model' \(Linear\), {re.escape(line_of(loss_fn, '.backward'))},"):
+    with pytest.raises(
+        UnsupportedModule, match=rf"'the model' \(Linear\), {re.escape(line_of(loss_fn, '.backward'))},"
+    ):
         ZIL(nn.Linear(3, 2)).backward(torch.randn(2, 3), None, loss_fn)
 
 

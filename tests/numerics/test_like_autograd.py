@@ -200,6 +200,11 @@ def casts_of_a_value_with_several_readers(net, h):
 
 
 @case
+def a_table_read_sparsely_and_densely(net, h):
+    return net.mid(h) + F.embedding(torch.tensor([0, 1, 1, 3]), net.mid.weight, sparse=True)
+
+
+@case
 def a_long_chain(net, h):
     for _ in range(2000):
         h = torch.sin(h)
@@ -213,7 +218,9 @@ def update(make_rule, function, dtype=torch.float32):
     return net
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf", "ignore:.*torch.jit.*deprecated")
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf", "ignore:.*torch.jit.*deprecated"
+)
 @pytest.mark.parametrize("function", CASES.values(), ids=CASES)
 def test_zil_has_the_bits_and_the_strides_of_autograd(function):
     actual, expected = update(ZIL, function), update(Backprop, function)
