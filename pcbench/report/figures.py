@@ -6,7 +6,7 @@ import math
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from pcbench.report import numbers
 from pcbench.report.results import REFERENCE, ordered
@@ -61,7 +61,7 @@ def accuracy(tasks):
 
 def cost(tasks):
     """Draw the time of a weight update as a ratio to BP's, one panel a task: median and interquartile range."""
-    return _panels(tasks, _cost_panel, height=1.8)
+    return _panels(tasks, _cost_panel, height=2.1)
 
 
 def scaling(sources):
@@ -174,10 +174,12 @@ def _scaling_panel(panel, source):
         panel.fill_between(sizes, low, high, color=colour, alpha=0.25, linewidth=0)
         panel.plot(sizes, middle, color=colour, linewidth=1.6, marker="o", markersize=3, label=records[0]["label"])
     panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_formatter(ScalarFormatter())
     panel.set_yscale("log")
     panel.set_xlabel(source.task)
     panel.set_ylabel("time per weight update, ms")
-    panel.legend(loc="upper left")
+    panel.set_ylim(top=8 * panel.get_ylim()[1])  # room for the legend above IL's line, which ends before the others
+    panel.legend(loc="upper left", ncols=2)
 
 
 def _by_rule(source):

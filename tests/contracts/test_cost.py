@@ -87,7 +87,7 @@ def test_a_medians_interval_is_that_of_the_order_statistics():
 
 
 def test_zil_is_backprop_operation_for_operation_captured_or_not(result):
-    """Counted below autograd, with no clock: a rule that did anything twice would show. A program drops what nothing reads."""
+    """Counted below autograd, with no clock: what is done twice would show. A program drops what nothing reads."""
     counts = {name: (metrics["operations"], metrics["flops"]) for name, metrics in of(result).items()}
     assert counts["zil"] == counts["bp"] and counts["zil-captured"] == counts["bp-captured"]
     assert counts["il"][0] > 3 * counts["bp"][0]
