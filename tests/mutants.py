@@ -132,7 +132,7 @@ MUTANTS = (
         "values.py",
         "if not kept and any(self._is_passed_on(tensor)",
         "if False and any(self._is_passed_on(tensor)",
-        (zil("returns-its-argument"),),
+        (LIKE_AUTOGRAD,),
     ),
     Mutant(
         "Z-IL: the second result of an operation is taken for the first",

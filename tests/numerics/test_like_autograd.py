@@ -163,6 +163,32 @@ def views_that_grow_stale(net, h):
 
 
 @case
+def a_stale_view_read_by_an_older_operation_than_its_history(net, h):
+    y = net.mid(h)
+    left = y[:, :2]
+    y.mul_(h)
+    older = torch.sin(left)
+    return torch.cat([older * left, left * h[:, :2]], dim=1)
+
+
+@case
+def one_value_on_both_sides_of_an_operation(net, h):
+    y = net.mid(h)
+    early = torch.addcmul(y, y, torch.full_like(y, 0.3)) + torch.addcmul(y, y, y)
+    return early + torch.sin(y) * 1.3 + (y * 1.7).cos()
+
+
+@case
+def arguments_returned_as_they_are(net, h):
+    y = net.mid(h)
+    same = y.type_as(h)
+    assert same is y
+    same.mul_(h)
+    row, column = torch.broadcast_tensors(y[:1], h[:, :1])
+    return same * h + row * column
+
+
+@case
 def operators_by_their_full_names(net, h):
     y = net.mid(h)
     torch.ops.aten.mul_.Tensor(y, h)
