@@ -278,8 +278,10 @@ REPEATED = [
 @pytest.mark.parametrize("granularity", ["layer", "operation"])
 @pytest.mark.parametrize("function", REPEATED, ids=lambda function: function.__name__)
 def test_what_is_repeated_is_what_forward_did(function, granularity):
+    expected, state = update(Backprop, function), torch.get_rng_state()
     actual = update(lambda model: Dynamics(model, granularity=granularity), function)
-    assert relative_l2(actual, update(Backprop, function)) < 1e-10
+    assert relative_l2(actual, expected) < 1e-10
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_what_was_computed_under_autocast_is_so_at_every_time_step():

@@ -26,12 +26,17 @@ def case(function):
 
 
 class Net(nn.Module):
-    """5 → 4, a function of the network and the 4 hidden values, 4 → 3; ``seen`` is what hooks have been given."""
+    """5 → 4, a function of the network and the 4 hidden values, 4 → 3.
+
+    Attributes:
+        seen: values whose retained errors are looked at.
+        given: what hooks have been given.
+    """
 
     def __init__(self, function):
         super().__init__()
         self.stem, self.mid, self.readout = nn.Linear(5, 4), nn.Linear(4, 4), nn.Linear(4, 3)
-        self.function, self.seen = function, []
+        self.function, self.seen, self.given = function, [], []
 
     def forward(self, x):
         return self.readout(self.function(self, torch.tanh(self.stem(x))))
@@ -152,6 +157,15 @@ def a_gradient_asked_for_by_its_edge(net, h):
 
 
 @case
+def a_hook_beside_the_way_of_a_gradient_inside(net, h):
+    y, other = net.mid(h), net.mid(torch.ones_like(h))
+    other.register_hook(net.given.append)
+    y.register_hook(net.given.append)
+    (gradient,) = torch.autograd.grad((y * y * other).sum(), h, create_graph=True)
+    return y + gradient * other
+
+
+@case
 def views_that_grow_stale(net, h):
     y = net.mid(h)
     left, right, rows = y[:, :2], y[:, 2:], y.view(2, 8)
@@ -254,6 +268,7 @@ def test_zil_has_the_bits_and_the_strides_of_autograd(function):
     strides = [[None if p.grad is None else p.grad.stride() for p in net.parameters()] for net in (actual, expected)]
     assert strides[0] == strides[1]
     assert_same_bits(*({str(i): value.grad for i, value in enumerate(net.seen)} for net in (actual, expected)))
+    assert_same_bits(*(dict(enumerate(net.given)) for net in (actual, expected)))
 
 
 def test_the_state_form_moves_values_in_lists_of_torchs_own():

@@ -166,7 +166,7 @@ class Compiled(Small):
     def __init__(self, backend):
         super().__init__()
         block = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
-        self.block = torch.compile(block, backend=backend)
+        self.block = torch.compile(block, backend=backend, fullgraph=True)
 
     def middle(self, h):
         return torch.tanh(self.block(h)) + self.mid(h)
