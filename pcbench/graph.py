@@ -8,10 +8,10 @@ A vertex's **level** is its distance from the output, 1 + the largest level amon
 the error wave of Z-IL has reached it completely. In a *levelled* graph every edge spans exactly one level.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 import torch
 from torch import nn
@@ -243,7 +243,6 @@ def _grouped(operations, returned, merge_chains):
             and not operation.parameters
             and operation.name != "output"
             and len(readers[reads[0]]) == 1
-            and reads[0] not in outputs
             # Only neighbours, as vertices are in the order of their operations.
             and holder.get(reads[0]) == len(groups) - 1
         )
@@ -259,7 +258,7 @@ def _module_of(parameters):
     """The path of the module that holds all these parameters; empty if there is none but the model itself."""
     owners = [name.split(".parametrizations.")[0].split(".") for name in parameters]
     owners = [o if ".parametrizations." in n else o[:-1] for o, n in zip(owners, parameters, strict=True)]
-    return ".".join(os.path.commonprefix(owners)) if owners else ""
+    return ".".join(same[0] for same in takewhile(lambda parts: len(set(parts)) == 1, zip(*owners, strict=False)))
 
 
 def tensors_of(value):

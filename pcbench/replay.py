@@ -113,7 +113,9 @@ def _alike(seen, meant, target):
         names = [argument.name for argument in schema]
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         filled.append([given.get(a.name, a.default_value) for a in schema])
-    return all(a is b or (not isinstance(a, torch.Tensor) and _plain(a) == _plain(b)) for a, b in zip(*filled, strict=True))
+    return all(
+        a is b or (not isinstance(a, torch.Tensor) and _plain(a) == _plain(b)) for a, b in zip(*filled, strict=True)
+    )
 
 
 def _plain(value):

@@ -422,7 +422,11 @@ class _Pending:
         *_, node = heapq.heappop(self._heap)
         self._passed.add(node._sequence_nr())
         slots = self._arrived.pop(node)
-        outputs = len(self._values.metadata(node)) if _NODES_TELL else max([0, *slots, len(self._values.metadata(node)) - 1]) + 1
+        outputs = (
+            len(self._values.metadata(node))
+            if _NODES_TELL
+            else max([0, *slots, len(self._values.metadata(node)) - 1]) + 1
+        )
         return node, [slots.get(number) for number in range(outputs)]
 
 

@@ -52,11 +52,6 @@ def zil(name):
     return f"{WILD}::test_zil_leaves_behind_what_backpropagation_does_bit_by_bit[{name}]"
 
 
-def dynamics(name):
-    """The state form against backpropagation on one of the wild networks."""
-    return f"{WILD}::test_dynamics_equal_backpropagation[{name}]"
-
-
 @dataclass(frozen=True)
 class Mutant:
     """A fault, and the tests that should notice.
@@ -455,13 +450,6 @@ MUTANTS = (
         "            and len(readers[reads[0]]) == 1\n",
         "",
         (EQUIVALENCE, LEVELS),
-    ),
-    Mutant(
-        "graph: a vertex goes on behind an output",
-        "graph.py",
-        "            and reads[0] not in outputs\n",
-        "",
-        (EQUIVALENCE, LEVELS, dynamics("returns-its-input"), GRAPH),
     ),
     Mutant(
         "graph: an output that is read inside has another level than 0",

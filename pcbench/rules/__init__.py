@@ -3,8 +3,8 @@
 from pcbench.errors import InvalidParameters
 from pcbench.rules._base import Rule
 from pcbench.rules.backprop import Backprop
-from pcbench.rules.dynamics import Dynamics, InferenceLearning, Schedule
 from pcbench.rules.captured import Captured
+from pcbench.rules.dynamics import Dynamics, InferenceLearning, Schedule
 from pcbench.rules.zil import ZIL
 
 __all__ = ["ZIL", "Backprop", "Captured", "Dynamics", "InferenceLearning", "Rule", "Schedule", "by_name"]

@@ -121,7 +121,9 @@ def _add(leaf, gradient, taken):
         # Two parameters may have got one tensor, or one number seen at every place: optimizers write into it. And it is laid
         # out in memory as its parameter is.
         storage = gradient.untyped_storage()
-        owned = storage.nbytes() == gradient.nbytes and storage.data_ptr() not in taken and _laid_out_alike(gradient, leaf)
+        owned = (
+            storage.nbytes() == gradient.nbytes and storage.data_ptr() not in taken and _laid_out_alike(gradient, leaf)
+        )
         leaf.grad = gradient if owned else torch.empty_like(leaf, dtype=gradient.dtype).copy_(gradient)
         taken.add(leaf.grad.untyped_storage().data_ptr())
 

@@ -106,7 +106,9 @@ class _Guard:
         """What has changed, in words; None if nothing has."""
         for state, name, value, owner in self._items:
             now = state.get(name, self)
-            if now is not value and (isinstance(value, (torch.Tensor, nn.Module)) or type(now) is not type(value) or now != value):
+            if now is not value and (
+                isinstance(value, (torch.Tensor, nn.Module)) or type(now) is not type(value) or now != value
+            ):
                 return f"attribute {name!r} of a {owner}"
         for state, size, owner in self._sizes:
             if len(state) != size:

@@ -80,7 +80,8 @@ class Dynamics(Rule):
             if isinstance(error, PCBenchError) or get_innermost_proxy_mode() is not None:
                 raise
             raise UnsupportedModule(
-                f"inference in state form fails on {type(self.model).__name__} ({told(error)}); Z-IL in error form can learn it"
+                f"inference in state form fails on {type(self.model).__name__} ({told(error)}); "
+                "Z-IL in error form can learn it"
             ) from error
 
     def _inferred(self, run, loss):

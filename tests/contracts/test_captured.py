@@ -203,5 +203,3 @@ def test_what_is_no_program_is_refused_by_name(make_rule, forward, words):
 def test_inference_in_state_form_is_not_captured_where_it_repeats_random_draws():
     with pytest.raises(UnsupportedModule, match="dropout draws random numbers"):
         Captured(InferenceLearning(network())).backward(*batch())
-
-

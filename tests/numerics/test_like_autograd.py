@@ -292,9 +292,11 @@ class Layouts(nn.Module):
         self.conv = nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)
         self.weight = nn.Parameter(torch.randn(3, 8).t())
         self.scale, self.row = nn.Parameter(torch.randn(8)), nn.Parameter(torch.randn(8, 1))
+        self.turned = nn.Parameter(torch.randn(3, 8))
 
     def forward(self, x):
-        return (self.conv(x).mean((2, 3)) * self.scale + self.row.t()) @ self.weight
+        h = self.conv(x).mean((2, 3)) * self.scale + self.row.t()
+        return h @ self.weight + h @ self.turned.t().contiguous()
 
 
 def test_gradients_lie_in_memory_as_autograds_do():

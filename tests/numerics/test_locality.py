@@ -56,7 +56,9 @@ class Watch(TorchFunctionMode):
         destination = args[0].grad_fn if func.__name__.endswith("_") and isinstance(args[0], torch.Tensor) else None
         result = func(*args, **kwargs)
         changed = [t for t in given.values() if t.grad_fn not in before]
-        made = nodes_behind([t for t in (*tensors(result), *changed) if t.requires_grad], known=self.maker.keys() | before)
+        made = nodes_behind(
+            [t for t in (*tensors(result), *changed) if t.requires_grad], known=self.maker.keys() | before
+        )
         made = {node for node in made if not hasattr(node, "variable")}
         self.maker.update(dict.fromkeys(made, len(self.joins)))
         self.joins[len(self.joins)] = len(given) > 1 and bool(made)

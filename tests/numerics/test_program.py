@@ -196,19 +196,25 @@ class Branches(nn.Module):
 
 
 def test_an_update_that_depends_on_values_has_no_program():
-    with pytest.raises(UnsupportedModule, match=r"Branches cannot be captured .*depends on the values.*test_program\.py"):
+    with pytest.raises(
+        UnsupportedModule, match=r"Branches cannot be captured .*depends on the values.*test_program\.py"
+    ):
         pcbench.prove(Branches(), *BATCH)
 
 
 def test_a_difference_names_the_line_of_the_model():
-    certificate = pcbench.prove(ConvNet(), torch.randn(4, 1, 12, 12), torch.randint(0, 3, (4,)), F.cross_entropy, rule="il")
+    certificate = pcbench.prove(
+        ConvNet(), torch.randn(4, 1, 12, 12), torch.randint(0, 3, (4,)), F.cross_entropy, rule="il"
+    )
     assert any("problems.py:" in (step.line or "") for step in (certificate.first_difference.step,))
 
 
 # What a certificate claims: the same bits from every input of this shape, whatever stands in it.
 
 anything = st.floats(width=32, allow_nan=True, allow_infinity=True, allow_subnormal=True)
-PROVEN = {p.name: (p, *p.build(torch.float32)) for p in PROBLEMS if p.name in ("mlp", "convolutions", "branches", "attention")}
+PROVEN = {
+    p.name: (p, *p.build(torch.float32)) for p in PROBLEMS if p.name in ("mlp", "convolutions", "branches", "attention")
+}
 
 
 def all_bits(rule, model, inputs, targets, loss_fn):
