@@ -41,7 +41,8 @@ class Update:
 def in_turn(updates, warmup, rounds, advance=lambda: None):
     """Time updates one after another, round after round.
 
-    Times on a shared machine drift by more than the rules differ: what is compared is taken in the same round.
+    Times on a shared machine drift by more than the rules differ: what is compared is taken in the same round. The order
+    within a round is drawn anew for each, the same draws every time.
 
     Args:
         updates: ``{name: Update}``.
@@ -56,10 +57,10 @@ def in_turn(updates, warmup, rounds, advance=lambda: None):
         for update in updates.values():
             update()
         advance()
-    seconds, names = {name: [] for name in updates}, list(updates)
-    for i in range(rounds):
-        # Rotated, so that no update always follows the same one.
-        for name in names[i % len(names) :] + names[: i % len(names)]:
+    seconds, order = {name: [] for name in updates}, np.random.default_rng(0)
+    for _ in range(rounds):
+        # Shuffled: what an update leaves behind (caches, memory, garbage) slows whichever follows it.
+        for name in order.permutation(list(updates)):
             seconds[name].append(_timed(updates[name]))
         advance()
     return seconds
