@@ -72,12 +72,9 @@ bench-compare: $(VENV)/.installed ## the same, compared with the last stored run
 lint: $(VENV)/.installed ## what the code must look like
 	@ruff check . && ruff format --check .
 
-profiles: ## write into dvc.yaml what code each stage depends on, and profiles/*/dvc.yaml anew from it
-	@$(PYTHON) profiles/dependencies.py
-	@for profile in smoke paper full; do \
-	  mkdir -p profiles/$$profile; \
-	  $(PYTHON) profiles/derive.py $$profile > profiles/$$profile/dvc.yaml; \
-	done
+profiles: $(VENV)/.installed ## write what follows from params.yaml and the code: pipelines, cards of data sets
+	@$(BIN)/python profiles/pipelines.py
+	@$(BIN)/python datasets/cards.py
 
 clean: ## remove results, DVC's cache of them, and the report (not the environment, not the data)
 	rm -rf results .pcbench .dvc/cache reports/index.html

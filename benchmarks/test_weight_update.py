@@ -6,15 +6,16 @@ import pytest
 
 from pcbench import data, params, stages
 from pcbench.errors import UnsupportedModule
-from pcbench.measure.cost import weight_update
+from pcbench.measure.cost import update_of
+from pcbench.measure.matched import Matched
 from pcbench.measure.scaling import synthetic_update
 from pcbench.measure.updates import counted, peak_bytes
 
 ROOT = Path(__file__).parent.parent
 PARAMETERS = params.load(ROOT / "params.yaml")
 TASKS = list(PARAMETERS["profiles"]["default"]["tasks"])
-RULES = PARAMETERS["cost"]["rules"]
-SCALING = PARAMETERS["scaling"]
+RULES = params.section(PARAMETERS, "cost")["rules"]
+SCALING = params.section(PARAMETERS, "scaling")
 # The second size of every axis, and the second to last.
 SIZES = [(axis, numbers["sizes"][place]) for axis, numbers in SCALING["axes"].items() for place in (1, -2)]
 
@@ -28,10 +29,8 @@ def datasets(tmp_path_factory):
 @pytest.mark.parametrize("rule", RULES)
 def test_time_of_one_weight_update(benchmark, datasets, task_name, rule):
     stages.reproducible()
-    task, numbers = params.task(PARAMETERS, task_name)
-    data.fetch(task.data, datasets)
-    update = weight_update(task, numbers, data.load(task.data, datasets), RULES[rule])
-    measured(benchmark, task_name, update)
+    data.fetch(params.task(PARAMETERS, task_name)["data"], datasets)
+    measured(benchmark, task_name, update_of(Matched.load(PARAMETERS, task_name, datasets), RULES[rule]))
 
 
 @pytest.mark.parametrize(("axis", "size"), SIZES)

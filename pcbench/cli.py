@@ -9,11 +9,11 @@ import typer
 from pcbench import code, data, instructions, params, pipeline, stages
 from pcbench.check import gate, reproduction
 from pcbench.errors import ResultError
+from pcbench.factories import call_factory, load_factory
 from pcbench.files import write_text
-from pcbench.measure.verify import ABLATIONS, call_factory, certificate, load_factory
+from pcbench.measure.verify import BROKEN, certificate
 from pcbench.measure.verify import verify as run_verify
-from pcbench.provenance import global_stream
-from pcbench.tasks import TASKS, get
+from pcbench.randomness import global_stream
 from pcbench.terminal import progress, run, say, table
 
 app = typer.Typer(
@@ -39,9 +39,10 @@ def start(context: typer.Context):
 
 
 @app.command()
-def tasks():
+def tasks(params_file: ParamsFile = Path("params.yaml")):
     """List what can be trained."""
-    table(("task", "network", "data set"), [[(task.name, task.family, task.data) for task in map(get, TASKS)]])
+    listed = params.load(params_file)["tasks"]
+    table(("task", "network", "data set"), [[(name, task["network"], task["data"]) for name, task in listed.items()]])
 
 
 @app.command()
@@ -303,7 +304,7 @@ def verify(
     options["convert"] = not keep_fused
     sys.path.insert(0, "")  # as `python -m` does: the user's own module lies where the command is called
     model, inputs, targets, loss_fn = call_factory(load_factory(factory))
-    with progress(f"verify {factory}", 1 + len(ABLATIONS) * ablations) as advance, global_stream(0, "dropout"):
+    with progress(f"verify {factory}", 1 + len(BROKEN) * ablations) as advance, global_stream(0, "dropout"):
         found = run_verify(model, inputs, targets, loss_fn, rule, ablations, advance, **options)
     parameters = []
     for name, divergence in found.parameters.items():

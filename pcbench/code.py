@@ -16,10 +16,12 @@ PACKAGE = Path(__file__).resolve().parent
 
 # What no result depends on: names, the command line, messages, progress, the check of numbers, which are tracked themselves,
 # and this. What these import does not count either; of the modules in `THIN`, what the functions in question use does.
-_HARMLESS = ("__init__", "__main__", "cli", "code", "data/table", "errors", "params", "tasks/table", "terminal")
+_HARMLESS = ("__init__", "__main__", "cli", "code", "errors", "forms", "params", "terminal")
 HARMLESS = {f"pcbench/{name}.py" for name in _HARMLESS}
 _CHECKS = {("pcbench.params", "load")}
 THIN = ("pcbench.cli", "pcbench.params", "pcbench.stages")
+# Whose files are found by looking: all of them count.
+WHOLE = ("pcbench.rules",)
 
 
 def closure(*entries, root=PACKAGE.parent):
@@ -50,6 +52,8 @@ def closure(*entries, root=PACKAGE.parent):
         tree = _parsed(path)
         parts = _used(tree, name, module) if name else [tree]
         pending += [(parent, "") for parent in _parents(module)]
+        if module in WHOLE:
+            pending += [(f"{module}.{beside.stem}", "") for beside in path.parent.glob("[!_]*.py")]
         for node in (node for part in parts for node in ast.walk(part)):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 pending += _imported(node, module, path, root, parts)

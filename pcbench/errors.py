@@ -2,6 +2,7 @@
 
 import sysconfig
 import traceback
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -42,3 +43,14 @@ def told(error):
     frames = [f for f in frames if not f.filename.startswith(ours)] or frames
     place = f", {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     return " ".join(f"{type(error).__name__}: {error}{place}".split())
+
+
+@contextmanager
+def foreign_code(what, remedy):
+    """Make one line of whatever code that is not ours raises; ``sys.exit()`` in it must not pass for a verdict."""
+    try:
+        yield
+    except PCBenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InvalidParameters(f"{what} ({told(error)}); {remedy}") from error

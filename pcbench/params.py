@@ -1,83 +1,141 @@
 """Reading params.yaml: every number that an experiment depends on."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
 
 from pcbench.errors import InvalidParameters
 from pcbench.files import read_yaml
-from pcbench.rules import NAMES
-from pcbench.tasks import get
+from pcbench.forms import Different, Form, Given, Natural, Open, Positive, Some, Table, Text, fault
+
+REFERENCE = "bp"  # the rule that all others are held to
+STAGES = ("exactness", "cost", "train", "proof", "zoo", "scaling")
+OF_TASKS = STAGES[:4]
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """What a single value must be, in words and as a test."""
-
-    words: str
-    fits: Callable
-    optional: bool = False
+def _dotless(name: str) -> str:
+    if "." in name:
+        raise ValueError("an identifier has no dot: figures are named task.rule.key")
+    return name
 
 
-def _integer(least):
-    return _Kind(f"an integer >= {least}", lambda value: type(value) is int and value >= least)
+def _with_reference(rules: list[str]) -> list[str]:
+    if REFERENCE not in rules:
+        raise ValueError(f"{REFERENCE!r}, the reference, must be among them")
+    return rules
 
 
-def _one_of(*values):
-    return _Kind(f"one of {', '.join(values)}", lambda value: value in values)
+def _with_zil(rules: list[str]) -> list[str]:
+    if "zil" not in rules:
+        raise ValueError("'zil', whose certificate it is, must be among them")
+    return rules
 
 
-def _different(words, fits, least=0):
-    def all_fit(value):
-        return isinstance(value, list) and all(map(fits, value)) and least <= len(set(value)) == len(value)
-
-    return _Kind(f"a list of different {words}", all_fit)
+_Name = Annotated[str, AfterValidator(_dotless)]
+_Rules = Some[Text]
+_Compared = Annotated[Some[Text], AfterValidator(_with_reference)]
 
 
-_ANY = _Kind("a value", lambda value: value is not None)
-_TEXT = _Kind("text", lambda value: isinstance(value, str) and value)
-_SEEDS = _different("integers >= 0, at least one", lambda seed: type(seed) is int and seed >= 0, least=1)
-_DTYPES = _different("names, float32 or float64", lambda dtype: dtype in ("float32", "float64"), least=1)
-
-# The form of params.yaml. Under `...` stands the form of the keys that are not named; without it there are no others. Where
-# only such keys are known, there must be one at least: a table of nothing would be no answer.
-_OPTIONS = {...: _ANY}
-_FLAG = _Kind("true or false", lambda value: isinstance(value, bool), optional=True)
-_RULE = {"label": _TEXT, "rule": _one_of(*NAMES), "captured": _FLAG, ...: _ANY}
-_RULES = {"bp": {"label": _TEXT, "rule": _one_of("bp")}, ...: _RULE}  # the reference is always there
-_SIZES = _different("integers >= 1", lambda size: type(size) is int and size >= 1, least=1)
-_LARGEST = _Kind(
-    "a table of rules and integers",
-    lambda value: isinstance(value, dict) and all(type(size) is int for size in value.values()),
-    optional=True,
-)
-_AXES = {
-    "depth": {"sizes": _SIZES, "width": _integer(1), "batch": _integer(1), "largest": _LARGEST},
-    "length": {"sizes": _SIZES, "width": _integer(1), "batch": _integer(1), "largest": _LARGEST},
-    "width": {"sizes": _SIZES, "depth": _integer(1), "batch": _integer(1), "largest": _LARGEST},
-    "batch": {"sizes": _SIZES, "depth": _integer(1), "width": _integer(1), "largest": _LARGEST},
-}
-_FORM = {
-    "profiles": {
-        ...: {
-            "seeds": _SEEDS,
-            "rounds": _integer(1),
-            "zoo": _different("names of models", lambda name: isinstance(name, str)),
-            "scaling": _different(f"axes, of {', '.join(_AXES)}", lambda name: name in _AXES),
-            "tasks": {...: {"network": _TEXT, "data": _TEXT, "loader": _TEXT, "epochs": _integer(1)}},
-        }
-    },
-    "tasks": {...: {"model": _OPTIONS, "batch_size": _integer(1), "optimizer": {"name": _TEXT, ...: _ANY}}},
-    "exactness": {"dtypes": _DTYPES, "seeds": _SEEDS, "rules": {...: _RULE}},
-    "cost": {"warmup": _integer(0), "rules": _RULES},
-    "scaling": {"warmup": _integer(0), "rounds": _integer(1), "rules": _RULES, "axes": _AXES},
-    "train": {"rules": _RULES},
-    "proof": {"rules": {"zil": _RULE, ...: _RULE}},
-    "zoo": {"batch_size": _integer(1), "seed": _integer(0)},
-}
+class _Profile(Form):
+    seeds: Some[Natural]
+    rounds: Positive
+    zoo: Different[Text]
+    scaling: Different[Literal["depth", "length", "width", "batch"]]
+    tasks: Table[Positive]
 
 
-def load(path="params.yaml"):
-    """Return the parameters as nested dicts.
+class _Optimizer(Open):
+    name: Text
+    __pydantic_extra__: dict[str, Given]
+
+
+class _Task(Form):
+    network: Text
+    data: Text
+    model: dict[str, Given]
+    batch_size: Positive
+    optimizer: _Optimizer
+
+
+class _Rule(Open):
+    label: Text
+    engine: Text
+    captured: bool = False
+    __pydantic_extra__: dict[str, Given]
+
+
+class _Exactness(Form):
+    dtypes: Some[Literal["float32", "float64"]]
+    seeds: Some[Natural]
+    rules: _Rules
+
+
+class _Cost(Form):
+    warmup: Natural
+    rules: _Compared
+
+
+class _Train(Form):
+    rules: _Compared
+
+
+class _Proof(Form):
+    rules: Annotated[Some[Text], AfterValidator(_with_zil)]
+
+
+class _Zoo(Form):
+    batch_size: Positive
+    seed: Natural
+
+
+class _Axis(Form):
+    sizes: Some[Positive]
+    largest: dict[str, Positive] = Field(default_factory=dict)
+
+
+class _Layers(_Axis):
+    width: Positive
+    batch: Positive
+
+
+class _Width(_Axis):
+    depth: Positive
+    batch: Positive
+
+
+class _Batch(_Axis):
+    depth: Positive
+    width: Positive
+
+
+class _Axes(Form):
+    depth: _Layers
+    length: _Layers
+    width: _Width
+    batch: _Batch
+
+
+class _Scaling(Form):
+    warmup: Natural
+    rounds: Positive
+    rules: _Compared
+    axes: _Axes
+
+
+class _Parameters(Form):
+    profiles: Table[_Profile]
+    tasks: Annotated[dict[_Name, _Task], Field(min_length=1)]
+    rules: Annotated[dict[_Name, _Rule], Field(min_length=1)]
+    exactness: _Exactness
+    cost: _Cost
+    train: _Train
+    proof: _Proof
+    zoo: _Zoo
+    scaling: _Scaling
+
+
+def load(path: Any = "params.yaml") -> dict[str, Any]:
+    """Return the parameters as nested dicts, as they stand in the file.
 
     Raises:
         InvalidParameters: the file is missing or no YAML, or a key is missing, unknown, or has a value that makes no
@@ -85,63 +143,52 @@ def load(path="params.yaml"):
             checked where that is made.
     """
     parameters = read_yaml(path, remedy="mend it, and run pcbench in the repository's root folder")
-    _check(parameters, _FORM, str(path), "")
-    for name, entry in parameters["profiles"].items():
-        for missing in entry["tasks"].keys() - parameters["tasks"].keys():
-            raise InvalidParameters(
-                f"{str(path)!r}: profiles.{name}.tasks names {missing!r}, which `tasks` does not have"
-            )
+    wrong = fault(parameters, _Parameters) or _dangling(parameters)
+    if wrong is not None:
+        raise InvalidParameters(f"{str(path)!r}: {wrong}")
     return parameters
 
 
-def _check(value, form, path, where):
-    """Raise InvalidParameters unless ``value`` has ``form``: a `_Kind`, or a dict of forms by key."""
-    at = f"{path!r}: {where or 'the file'}"
-    if isinstance(form, _Kind):
-        if not form.fits(value):
-            raise InvalidParameters(f"{at} is {value!r}; it must be {form.words}")
-        return
-    if not isinstance(value, dict):
-        raise InvalidParameters(f"{at} is {value!r}; it must have keys with values: {_keys(form)}")
-    if not value and set(form) == {...} and form is not _OPTIONS:
-        raise InvalidParameters(f"{at} is empty; it must hold one at least")
-    for key in form:
-        if key is not ... and key not in value and not getattr(form[key], "optional", False):
-            raise InvalidParameters(f"{at} has no key {key!r}; its keys are {_keys(form)}")
-    for key, inner in value.items():
-        if key not in form and ... not in form:
-            raise InvalidParameters(f"{at} has an unknown key {key!r}; its keys are {_keys(form)}")
-        _check(inner, form.get(key, form.get(...)), path, f"{where}.{key}".lstrip("."))
+def _dangling(parameters: dict[str, Any]) -> str | None:
+    """The first name that means nothing, in words."""
+    for name, entry in parameters["profiles"].items():
+        for missing in entry["tasks"].keys() - parameters["tasks"].keys():
+            return f"profiles.{name}.tasks names {missing!r}, which `tasks` does not have"
+    for stage in STAGES:
+        for missing in [name for name in parameters[stage].get("rules", ()) if name not in parameters["rules"]]:
+            return f"{stage}.rules names {missing!r}, which `rules` does not have"
+    if parameters["rules"][REFERENCE]["engine"] != REFERENCE:
+        return f"rules.{REFERENCE}.engine is {parameters['rules'][REFERENCE]['engine']!r}; the reference is backpropagation"
+    return None
 
 
-def _keys(form):
-    return ", ".join("any other" if key is ... else key for key in form)
-
-
-def profile(parameters, name):
+def profile(parameters: dict[str, Any], name: str) -> dict[str, Any]:
     """Return the profile called ``name``.
 
     Raises:
         InvalidParameters: there is none of that name.
     """
-    if name not in parameters["profiles"]:
-        raise InvalidParameters(f"unknown profile {name!r}; the profiles are {', '.join(parameters['profiles'])}")
-    return parameters["profiles"][name]
+    return _named("profile", name, parameters["profiles"])
 
 
-def task(parameters, name):
-    """Return the task called ``name`` and its numbers.
+def task(parameters: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the settings of the task called ``name``: its network, its data set, and the numbers of its training.
 
     Raises:
-        InvalidParameters: there is no such task, or params.yaml has no numbers for it.
+        InvalidParameters: there is none of that name.
     """
-    found = get(name)
-    if name not in parameters["tasks"]:
-        raise InvalidParameters(f"task {name!r} has no entry under `tasks` in params.yaml; add one")
-    return found, parameters["tasks"][name]
+    return _named("task", name, parameters["tasks"])
 
 
-def epochs(profile, task):
+def section(parameters: dict[str, Any], stage: str) -> dict[str, Any]:
+    """Return the section of a stage, with the entries of its rules in place of their identifiers, in the table's order."""
+    found, rules = dict(parameters[stage]), parameters["rules"]
+    if "rules" in found:
+        found["rules"] = {name: rules[name] for name in rules if name in found["rules"]}
+    return found
+
+
+def epochs(profile: dict[str, Any], task: str) -> int:
     """Return how many epochs a profile trains a task.
 
     Raises:
@@ -149,31 +196,29 @@ def epochs(profile, task):
     """
     if task not in profile["tasks"]:
         raise InvalidParameters(f"this profile trains no task {task!r}; it trains {', '.join(profile['tasks'])}")
-    return profile["tasks"][task]["epochs"]
+    return profile["tasks"][task]
 
 
-def of_stage(parameters, profile_name, stage, name):
+def of_stage(parameters: dict[str, Any], profile_name: str, stage: str, name: str) -> dict[str, Any]:
     """Return every parameter that a result depends on, as its provenance records them.
 
     Args:
         parameters: see `load`.
         profile_name: the profile's name.
-        stage: ``exactness``, ``cost``, ``train``, ``proof``, ``zoo`` or ``scaling``.
+        stage: one of `STAGES`.
         name: the task's name; in the zoo, the model's; of scaling, the axis.
 
     Raises:
         InvalidParameters: there is no such profile or task, or the profile does not train it.
     """
-    entry = profile(parameters, profile_name)
+    entry, settings = profile(parameters, profile_name), section(parameters, stage)
     if stage == "zoo":
-        return {"zoo": parameters["zoo"]}
+        return {"zoo": settings}
     if stage == "scaling":
-        settings = parameters["scaling"]
         if name not in settings["axes"]:
             raise InvalidParameters(f"cost is not measured along {name!r}; the axes are {', '.join(settings['axes'])}")
         return {"scaling": {**settings, "axes": {name: settings["axes"][name]}}}
-    _, numbers = task(parameters, name)
-    found = {"task": numbers, stage: parameters[stage]}
+    found = {"task": task(parameters, name), stage: settings}
     if stage == "cost":
         found["rounds"] = entry["rounds"]
     if stage == "train":
@@ -181,14 +226,14 @@ def of_stage(parameters, profile_name, stage, name):
     return found
 
 
-def of_profile(parameters, name):
+def of_profile(parameters: dict[str, Any], name: str) -> dict[str, Any]:
     """Return every parameter that a profile's report depends on: what is only of other profiles is left out."""
     entry = profile(parameters, name)
-    stages = {stage: parameters[stage] for stage in ("exactness", "cost", "train", "proof", "zoo", "scaling")}
+    stages = {stage: section(parameters, stage) for stage in STAGES}
     return {"profile": entry, "tasks": {task: parameters["tasks"][task] for task in entry["tasks"]}, **stages}
 
 
-def differing(first, second, at=""):
+def differing(first: Any, second: Any, at: str = "") -> list[str]:
     """Return the dotted keys at which two JSON values differ, without what is equal below them."""
     if isinstance(first, dict) and isinstance(second, dict):
         keys = [*first, *(key for key in second if key not in first)]
@@ -198,7 +243,7 @@ def differing(first, second, at=""):
     return [] if first == second else [at]
 
 
-def rule_options(entry):
-    """Split a rule's entry in params.yaml into its registered name and its options."""
-    options = {key: value for key, value in entry.items() if key not in ("label", "rule", "captured")}
-    return entry["rule"], options
+def _named(kind: str, name: str, table: dict[str, Any]) -> Any:
+    if name not in table:
+        raise InvalidParameters(f"unknown {kind} {name!r}; the {kind}s are {', '.join(table)}")
+    return table[name]

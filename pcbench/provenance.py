@@ -1,13 +1,8 @@
-"""What makes a number repeatable: named random streams from one seed, and a record of what it was measured on.
-
-One seed is split into independent named streams (``init``, ``order``, ``dropout``, ``noise``), so that drawing more
-from one of them changes nothing in the others, and matched models share exactly what they should.
-"""
+"""What a number was measured on and from: the record beside every result."""
 
 import hashlib
 import json
 import platform
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -18,29 +13,6 @@ from pcbench.files import write_json
 
 SIDECAR = ".provenance.json"
 RECORDED = ("torch", "torchvision", "numpy", "scikit-learn", "faker", "pcbench")
-
-
-def derive(seed, *names):
-    """Return a 63-bit seed for the stream ``names`` of ``seed``: the same on every platform and Python version."""
-    digest = hashlib.sha256(json.dumps([seed, *names]).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-def stream(seed, *names):
-    """Return a CPU generator for the stream ``names`` of ``seed``."""
-    return torch.Generator().manual_seed(derive(seed, *names))
-
-
-@contextmanager
-def global_stream(seed, *names):
-    """Run the block with torch's global generators set to a named stream, and restore them afterwards.
-
-    For what draws from the global generator only: modules' initialisation, and dropout masks.
-    """
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derive(seed, *names))
-        yield
 
 
 def digest(value):

@@ -1,12 +1,40 @@
-"""Random states: torch's, NumPy's and Python's, which a comparison of two runs has to start from the same."""
+"""Random numbers: named streams from one seed, and the global generators' states, torch's, NumPy's and Python's.
+
+One seed is split into independent named streams (``init``, ``order``, ``dropout``, ``noise``), so that drawing more
+from one of them changes nothing in the others, and matched models share exactly what they should.
+"""
 
 import hashlib
+import json
 import pickle
 import random
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+
+def derive(seed, *names):
+    """Return a 63-bit seed for the stream ``names`` of ``seed``: the same on every platform and Python version."""
+    digest = hashlib.sha256(json.dumps([seed, *names]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def stream(seed, *names):
+    """Return a CPU generator for the stream ``names`` of ``seed``."""
+    return torch.Generator().manual_seed(derive(seed, *names))
+
+
+@contextmanager
+def global_stream(seed, *names):
+    """Run the block with torch's global generators set to a named stream, and restore them afterwards.
+
+    For what draws from the global generator only: modules' initialisation, and dropout masks.
+    """
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive(seed, *names))
+        yield
 
 
 def random_state():

@@ -6,17 +6,15 @@ from pathlib import Path
 
 import torch
 
-from pcbench import code, data, instructions, params, workers
-from pcbench.data.table import loader
+from pcbench import code, data, instructions, params, tasks, workers
 from pcbench.files import alone, check_writable, read_json, write_json
 from pcbench.graph import Graph
 from pcbench.measure import certificates
 from pcbench.measure import cost as cost_measure
 from pcbench.measure import exactness as exactness_measure
-from pcbench.measure._setup import first_batch, initial_model
+from pcbench.measure.matched import Matched
 from pcbench.measure.training import train as train_one_seed
 from pcbench.provenance import digest, sidecar, write_sidecar
-from pcbench.tasks.table import TASKS
 from pcbench.terminal import progress
 
 CHECKPOINTS = Path(".pcbench/checkpoints")
@@ -54,33 +52,31 @@ class Experiment:
         return path
 
 
-def _load(experiment):
-    """The task, its numbers, and its data set."""
-    task, numbers = params.task(experiment.parameters, experiment.task)
-    return task, numbers, data.load(task.data, experiment.datasets)
+def _matched(experiment):
+    return Matched.load(experiment.parameters, experiment.task, experiment.datasets)
 
 
 def exactness(experiment):
     """Table 1 for one task: divergence from backpropagation after one weight update. Returns the result's path."""
     recorded, path, settings = _begun("exactness", experiment)
-    task, _, dataset = _load(experiment)
+    matched = _matched(experiment)
     reproducible()
     jobs = [(experiment, *batch) for batch in exactness_measure.batches(settings)]
-    with progress(f"exactness {task.name}", len(jobs) * len(settings["rules"])) as advance:
+    with progress(f"exactness {experiment.task}", len(jobs) * len(settings["rules"])) as advance:
         compared = workers.in_processes(_compare_rules, jobs, advance, reproducible)
-    result = exactness_measure.exactness(task, compared)
-    return _write(path, result, recorded, dataset.sha256)
+    result = exactness_measure.exactness(matched.task, compared)
+    return _write(path, result, recorded, matched.data.sha256)
 
 
 def cost(experiment):
     """Table 2 for one task: time and memory per weight update. Returns the result's path."""
     recorded, path, settings = _begun("cost", experiment)
     rounds = params.profile(experiment.parameters, experiment.profile)["rounds"]
-    task, numbers, dataset = _load(experiment)
+    matched = _matched(experiment)
     reproducible()
-    with progress(f"cost {task.name}", settings["warmup"] + rounds) as advance:
-        result = cost_measure.cost(task, numbers, dataset, settings, rounds, advance)
-    return _write(path, result, recorded, dataset.sha256)
+    with progress(f"cost {experiment.task}", settings["warmup"] + rounds) as advance:
+        result = cost_measure.cost(matched, settings, rounds, advance)
+    return _write(path, result, recorded, matched.data.sha256)
 
 
 def train(experiment):
@@ -93,17 +89,18 @@ def train(experiment):
     this one waits.
     """
     recorded, folder, _ = _begun("train", experiment)
-    task, _, dataset = _load(experiment)
+    sha256 = _matched(experiment).data.sha256
     reproducible()
-    with alone(experiment.checkpoints / experiment.profile / f"{task.name}.lock", f"training of {task.name!r}"):
-        _train(experiment, recorded, folder, dataset.sha256)
+    lock = experiment.checkpoints / experiment.profile / f"{experiment.task}.lock"
+    with alone(lock, f"training of {experiment.task!r}"):
+        _train(experiment, recorded, folder, sha256)
     return folder
 
 
 def _train(experiment, recorded, folder, data_sha256):
     parameters, made_by = recorded
-    numbers, settings, epochs, seeds = (parameters[key] for key in ("task", "train", "epochs", "seeds"))
-    same = digest([numbers, settings, data_sha256, made_by, torch.__version__, instructions.in_force()])
+    task, settings, epochs, seeds = (parameters[key] for key in ("task", "train", "epochs", "seeds"))
+    same = digest([task, settings, data_sha256, made_by, torch.__version__, instructions.in_force()])
     checkpoints = experiment.checkpoints / experiment.profile / experiment.task / same[:16]
     for other in checkpoints.parent.glob("*"):
         if other != checkpoints:
@@ -125,11 +122,11 @@ def _train(experiment, recorded, folder, data_sha256):
 def proof(experiment):
     """Table 5 for one task: whether each rule's weight update is backpropagation's program. Returns the result's path."""
     recorded, path, settings = _begun("proof", experiment)
-    task, numbers, dataset = _load(experiment)
+    matched = _matched(experiment)
     reproducible()
-    with progress(f"proof {task.name}", len(settings["rules"])) as advance:
-        result = certificates.proof(task, numbers, dataset, settings, advance)
-    return _write(path, result, recorded, dataset.sha256)
+    with progress(f"proof {experiment.task}", len(settings["rules"])) as advance:
+        result = certificates.proof(matched, settings, advance)
+    return _write(path, result, recorded, matched.data.sha256)
 
 
 def zoo(experiment):
@@ -160,10 +157,9 @@ def scaling(experiment):
 
 def graph(task, parameters, datasets):
     """The `pcbench.graph.Graph` of a task's network, on the first batch that its first seed sees."""
-    task, numbers = params.task(parameters, task)
-    dataset = data.load(task.data, datasets)
-    inputs, _ = first_batch(dataset.train, numbers["batch_size"], seed=0)
-    return Graph.from_module(initial_model(task, numbers, dataset, seed=0), inputs)
+    matched = Matched.load(parameters, task, datasets)
+    inputs, _ = matched.first_batch(seed=0)
+    return Graph.from_module(matched.model(seed=0), inputs)
 
 
 def reproducible():
@@ -186,19 +182,18 @@ def _begun(stage, experiment):
     The first is every parameter that the result depends on, and the digest of the code as it is now.
     """
     parameters = params.of_stage(experiment.parameters, experiment.profile, stage, experiment.task)
-    network, dataset = TASKS[experiment.task]
-    made_by = code.digest(stage, f"pcbench.tasks.{network}", f"pcbench.data.{loader(dataset)}")
-    return (parameters, made_by), experiment.result(stage), experiment.parameters[stage]
+    task = parameters["task"]
+    made_by = code.digest(stage, tasks.module_name(task["network"]), data.module_name(task["data"]))
+    return (parameters, made_by), experiment.result(stage), parameters[stage]
 
 
 def _compare_rules(experiment, dtype, seed):
     """In a worker: see `pcbench.measure.exactness.compare_rules`."""
-    settings = experiment.parameters["exactness"]
-    return exactness_measure.compare_rules(*_load(experiment), settings, dtype, seed, workers.advance)
+    settings = params.section(experiment.parameters, "exactness")
+    return exactness_measure.compare_rules(_matched(experiment), settings, dtype, seed, workers.advance)
 
 
 def _train_seed(experiment, seed, epochs, checkpoint):
     """In a worker: train one seed as far as its checkpoint does not hold it already; return its result."""
-    task, numbers, dataset = _load(experiment)
-    settings = experiment.parameters["train"]
-    return train_one_seed(task, numbers, dataset, settings, seed, epochs, checkpoint, workers.advance)
+    settings = params.section(experiment.parameters, "train")
+    return train_one_seed(_matched(experiment), settings, seed, epochs, checkpoint, workers.advance)

@@ -663,7 +663,7 @@ MUTANTS = (
     ),
     Mutant(
         "every epoch has the order of the first one",
-        "measure/_setup.py",
+        "measure/matched.py",
         'stream(seed, "order", epoch)',
         'stream(seed, "order")',
         (TRAINING,),

@@ -12,7 +12,8 @@ from scipy import stats
 from pcbench import params
 from pcbench.check import reproduction
 from pcbench.measure.fingerprint import locate
-from pcbench.report.results import STAGES, found, read_source
+from pcbench.params import REFERENCE, STAGES
+from pcbench.report.results import found, read_source
 
 IDENTICAL, COMPATIBLE, DIFFERS = "identical", "compatible", "differs"
 NOT_COMPARABLE, NOT_JUDGED = "not comparable", "not judged"
@@ -125,7 +126,9 @@ def _by_hash(result, lacking, first, second):
     if not result.startswith(tuple(prefix.replace("@", "/") for prefix in reproduction.DETERMINISTIC)):
         return Finding(result, NOT_JUDGED, (f"{lacking.name}: timings are not kept in DVC's cache",))
     locks = [run.lock or {} for run in (first, second)]
-    verdict, reason = reproduction.compare(*locks).get(result.replace("/", "@"), (NOT_COMPARABLE, "not in dvc.lock"))
+    verdict, reason = reproduction.compare_locks(*locks).get(
+        result.replace("/", "@"), (NOT_COMPARABLE, "not in dvc.lock")
+    )
     return Finding(result, verdict, (f"{reason}, by dvc.lock alone: {lacking.name}'s is not in DVC's cache",))
 
 
@@ -252,7 +255,7 @@ def _timings(first, second):
         for side in records
     ]
     for key in samples[0]:
-        reference = (None, "bp", *key[2:])
+        reference = (None, REFERENCE, *key[2:])
         if key == reference or key not in samples[1]:
             continue
         logs = [np.log(np.divide(side[key], side[reference])) for side in samples]

@@ -4,16 +4,44 @@ Exact figures are held to exact bounds, statistical ones to intervals, timings t
 """
 
 from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, model_validator
 
 from pcbench import params
 from pcbench.errors import InvalidParameters, ResultError
 from pcbench.files import read_json, read_yaml
+from pcbench.forms import Form, fault
 from pcbench.provenance import digest
 
 PASS, FAIL, NOT_COMPARABLE = "pass", "fail", "not comparable"
-SECTIONS = ("exactness", "weights", "accuracy", "cost", "proof", "zoo", "scaling")
+OF_TASKS = ("exactness", "weights", "accuracy", "cost", "proof")
 OWN_NAMES = ("zoo", "scaling")  # whose figures are of models and axes, not of tasks
-BOUNDS = ("min", "max", "equals", "same_as")
+SECTIONS = (*OF_TASKS, *OWN_NAMES)
+
+
+class _Bounds(Form):
+    min: float | None = None
+    max: float | None = None
+    equals: bool | int | float | str | None = None
+    same_as: str | None = None
+
+    @model_validator(mode="after")
+    def _some(self):
+        if not self.model_fields_set:
+            raise ValueError(f"one bound at least, of {', '.join(type(self).model_fields)}, belongs there")
+        return self
+
+
+class _Expectations(Form):
+    exactness: dict[str, _Bounds] = Field(default_factory=dict)
+    weights: dict[str, _Bounds] = Field(default_factory=dict)
+    accuracy: dict[str, _Bounds] = Field(default_factory=dict)
+    cost: dict[str, _Bounds] = Field(default_factory=dict)
+    proof: dict[str, _Bounds] = Field(default_factory=dict)
+    zoo: dict[str, _Bounds] = Field(default_factory=dict)
+    scaling: dict[str, _Bounds] = Field(default_factory=dict)
+    not_comparable: dict[str, list[Literal[SECTIONS]]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,31 +72,20 @@ def load_expectations(path, tasks):
         InvalidParameters: the file is missing, no YAML, or has a section, a task or a bound that does not exist.
     """
     expectations = read_yaml(path)
-    if not isinstance(expectations, dict):
-        raise InvalidParameters(f"{str(path)!r} is empty")
-    for section, figures in expectations.items():
-        if section not in (*SECTIONS, "not_comparable"):
-            raise InvalidParameters(f"{str(path)!r}: unknown section {section!r}; there are {', '.join(SECTIONS)}")
-        if not isinstance(figures, dict):
-            raise InvalidParameters(f"{str(path)!r}: section {section!r} is {figures!r}; it must have keys with values")
-        for figure, bounds in figures.items():
-            where = f"{str(path)!r}: {section}.{figure}"
-            if section == "not_comparable":
-                if not isinstance(bounds, list) or not all(each in SECTIONS for each in bounds):
-                    raise InvalidParameters(f"{where} is {bounds!r}; it must be a list of {', '.join(SECTIONS)}")
-                continue
-            task = str(figure).partition(".")[0]
-            if section not in OWN_NAMES and task not in ("*", *tasks):
-                raise InvalidParameters(f"{where}: unknown task {task!r}; the tasks are {', '.join(tasks)}")
-            if not isinstance(bounds, dict) or not bounds or set(bounds) - set(BOUNDS):
-                raise InvalidParameters(f"{where}: a bound is one of {', '.join(BOUNDS)}")
-            if not isinstance(bounds.get("same_as", ""), str):
-                raise InvalidParameters(f"{where}: same_as is {bounds['same_as']!r}; it must name a figure of the task")
-            for kind, bound in bounds.items():
-                if kind not in ("equals", "same_as") and (type(bound) not in (int, float) or bound != bound):
-                    # YAML reads 1e-3 as text, 1.0e-3 as a number.
-                    raise InvalidParameters(f"{where}: {kind} is {bound!r}; it must be a number, such as 1.0e-3")
+    wrong = fault(expectations, _Expectations) or _unknown(expectations, tasks)
+    if wrong is not None:
+        raise InvalidParameters(f"{str(path)!r}: {wrong}")
     return expectations
+
+
+def _unknown(expectations, tasks):
+    """The first task that there is not, in words."""
+    for section in OF_TASKS:
+        for figure in expectations.get(section, ()):
+            task = figure.partition(".")[0]
+            if task not in ("*", *tasks):
+                return f"{section}.{figure}: unknown task {task!r}; the tasks are {', '.join(tasks)}"
+    return None
 
 
 def load_metrics(path, parameters, profile):
@@ -142,15 +159,11 @@ _MISSING = object()
 
 
 def _look_up(found, key):
-    # Rules have names with dots (sigma-0.01), so the longest key that exists is taken first.
-    if not key:
-        return found
-    parts = key.split(".")
-    for end in range(len(parts), 0, -1):
-        head = ".".join(parts[:end])
-        if isinstance(found, dict) and head in found:
-            return _look_up(found[head], ".".join(parts[end:]))
-    return _MISSING
+    for part in key.split(".") if key else ():
+        if not isinstance(found, dict) or part not in found:
+            return _MISSING
+        found = found[part]
+    return found
 
 
 def _hold(what, value, bounds, other):

@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 from pcbench import stages
 from pcbench.check.comparison import Comparison, compare_sources, environment
 from pcbench.errors import InvalidParameters, ResultError
-from pcbench.report.results import STAGES, read_source
-from pcbench.tasks import TASKS, get
+from pcbench.params import STAGES
+from pcbench.report.results import read_source
 
 _AGAIN = "again"
 
@@ -48,13 +48,13 @@ def repeat(result, datasets):
 
 def _experiment(stage, name, recorded, seeds, datasets, folder):
     """The experiment that a provenance's parameters describe: the inverse of `pcbench.params.of_stage`."""
-    trained = {"epochs": recorded.get("epochs", 1)}
     profile = {
         "seeds": seeds or recorded.get("seeds", [0]),
         "rounds": recorded.get("rounds", 1),
         "zoo": [name],
         "scaling": [name],
-        "tasks": {name: {"data": get(name).data, **trained}} if name in TASKS else {},
+        "tasks": {name: recorded.get("epochs", 1)},
     }
     parameters = {"profiles": {_AGAIN: profile}, "tasks": {name: recorded.get("task")}, stage: recorded[stage]}
+    parameters["rules"] = recorded[stage].get("rules", {})
     return stages.Experiment(name, _AGAIN, parameters, datasets, folder / "results", folder / "checkpoints")

@@ -17,7 +17,7 @@ DETERMINISTIC = ("exactness@", "train@", "proof@", "zoo@")
 IDENTICAL, DIFFERS, NOT_COMPARABLE = "identical", "differs", "not comparable"
 
 
-def compare(committed, current):
+def compare_locks(committed, current):
     """Compare two parsed dvc.lock files.
 
     Returns:
@@ -69,7 +69,7 @@ def verdict(lock, profile):
         return [f"reproduction: not comparable: there is no committed dvc.lock here ({reason})"]
     locks = [{"stages": _listed(each["stages"], profile)} for each in (committed, current)]
     # What was committed and is not in today's lock was not run.
-    verdicts = dict.fromkeys(locks[0]["stages"], (NOT_COMPARABLE, "not run here")) | compare(*locks)
+    verdicts = dict.fromkeys(locks[0]["stages"], (NOT_COMPARABLE, "not run here")) | compare_locks(*locks)
     for name in verdicts:
         # A fresh clone's lock is the committed one: it says nothing of results that were never made here.
         if not all(Path(out["path"]).exists() for out in locks[0]["stages"].get(name, {}).get("outs", ())):

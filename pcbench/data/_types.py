@@ -14,7 +14,7 @@ class Split:
             ``(examples, length)``.
         targets: class numbers, int64 ``(examples,)``.
         bucketed: whether batches are made of texts of nearly the same length, without the padding that all of a
-            batch's texts have; see `pcbench.data.text_pipeline.batches`.
+            batch's texts have; see `pcbench.data._texts.batches`.
     """
 
     inputs: Tensor

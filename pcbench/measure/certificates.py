@@ -1,31 +1,29 @@
 """Table 5: whether one weight update of each rule is the same program as backpropagation's, for every input of its shape."""
 
 from pcbench.errors import UnsupportedModule
-from pcbench.measure._setup import first_batch, initial_model, make_rule
+from pcbench.measure.matched import make_rule
 from pcbench.measure.proof import as_metrics, canonical_update, certify
 from pcbench.rules import Backprop
 
 SEED = 0  # any: a program has no value of a weight or a batch in it, only their shapes
 
 
-def proof(task, numbers, data, settings, advance=lambda: None):
+def proof(matched, settings, advance=lambda: None):
     """Compare the program of every rule's weight update with backpropagation's, on the first batch of one seed.
 
     Args:
-        task: `pcbench.tasks.Task`.
-        numbers: the task's numbers from params.yaml.
-        data: `pcbench.data.Dataset`.
+        matched: `pcbench.measure.matched.Matched`.
         settings: the section ``proof`` of params.yaml.
         advance: called after every rule.
 
     Returns:
         The result as a JSON value: for each rule the certificate's figures, or why its update is no program.
     """
-    inputs, targets = first_batch(data.train, numbers["batch_size"], SEED)
-    model = initial_model(task, numbers, data, SEED)
+    inputs, targets = matched.first_batch(SEED)
+    model = matched.model(SEED)
 
     def program(make):
-        return canonical_update(model, make, inputs, targets, task.loss)
+        return canonical_update(model, make, inputs, targets, matched.task.loss)
 
     try:
         expected = program(Backprop)
@@ -42,4 +40,4 @@ def proof(task, numbers, data, settings, advance=lambda: None):
         metrics = as_metrics(lambda entry=entry: certificate(entry))
         results.append({"rule": name, "label": entry["label"], "metrics": metrics})
         advance()
-    return {"schema": 1, "stage": "proof", "task": task.name, "family": task.family, "results": results}
+    return {"schema": 1, "stage": "proof", "task": matched.task.name, "family": matched.task.family, "results": results}

@@ -9,18 +9,19 @@ import numpy as np
 import torch
 
 from pcbench.errors import UnsupportedModule
-from pcbench.measure._setup import first_batch, initial_model, make_optimizer, make_rule
+from pcbench.measure.matched import make_rule
 from pcbench.measure.updates import Update, counted, in_turn, median_interval, peak_bytes, quartiles
+from pcbench.params import REFERENCE
 from pcbench.rules import Captured
 
-REFERENCE, CAPTURED_REFERENCE = "bp", "bp-captured"
+CAPTURED_REFERENCE = "bp-captured"
 
 
-def cost(task, numbers, data, settings, rounds, advance=lambda: None):
+def cost(matched, settings, rounds, advance=lambda: None):
     """Measure what a weight update (gradient and optimizer step) of every rule takes.
 
     Args:
-        task, numbers, data: see `pcbench.measure.exactness.compare_rules`.
+        matched: `pcbench.measure.matched.Matched`.
         settings: the section ``cost`` of params.yaml.
         rounds: how often every rule is timed.
         advance: called after every round.
@@ -31,7 +32,7 @@ def cost(task, numbers, data, settings, rounds, advance=lambda: None):
         backpropagation (median and its 95 % interval). A rule that cannot be captured has None for its metrics, and
         ``refused`` says why.
     """
-    updates = {name: weight_update(task, numbers, data, entry) for name, entry in settings["rules"].items()}
+    updates = {name: update_of(matched, entry) for name, entry in settings["rules"].items()}
     refused = {name: why for name, update in updates.items() if (why := _refused(update)) is not None}
     able = {name: update for name, update in updates.items() if name not in refused}
     seconds = in_turn(able, settings["warmup"], rounds, advance)
@@ -43,22 +44,21 @@ def cost(task, numbers, data, settings, rounds, advance=lambda: None):
         | ({"refused": refused[name]} if name in refused else {})
         for name, entry in settings["rules"].items()
     ]
-    head = {"schema": 1, "stage": "cost", "task": task.name, "family": task.family}
+    head = {"schema": 1, "stage": "cost", "task": matched.task.name, "family": matched.task.family}
     capability = torch.backends.cpu.get_cpu_capability()
     return {**head, "threads": torch.get_num_threads(), "instruction_set": capability, "results": results}
 
 
-def weight_update(task, numbers, data, entry):
+def update_of(matched, entry):
     """Return the `pcbench.measure.updates.Update` of a new model, always on the same batch.
 
     Args:
-        task, numbers, data: see `cost`.
+        matched: see `cost`.
         entry: the rule's entry in params.yaml.
     """
-    batch = first_batch(data.train, numbers["batch_size"], seed=0)
-    model = initial_model(task, numbers, data, seed=0)
+    model = matched.model(seed=0)
     rule = make_rule(entry, model, seed=0)
-    return Update(rule, make_optimizer(numbers["optimizer"], model), *batch, task.loss)
+    return Update(rule, matched.optimizer(model), *matched.first_batch(seed=0), matched.task.loss)
 
 
 def _refused(update):

@@ -6,10 +6,10 @@ import torch
 
 from pcbench.files import finite_or_none
 from pcbench.graph import Graph
-from pcbench.measure._setup import first_batch, initial_model, make_rule
 from pcbench.measure.divergence import compare, weight_update
 from pcbench.measure.fingerprint import trace
-from pcbench.provenance import global_stream
+from pcbench.measure.matched import make_rule
+from pcbench.randomness import global_stream
 from pcbench.rules import Backprop
 
 
@@ -18,13 +18,11 @@ def batches(settings):
     return [(dtype, seed) for dtype in settings["dtypes"] for seed in settings["seeds"]]
 
 
-def compare_rules(task, numbers, data, settings, dtype, seed, advance=lambda: None):
+def compare_rules(matched, settings, dtype, seed, advance=lambda: None):
     """Compare every rule's first weight update with backpropagation's, for one dtype and seed.
 
     Args:
-        task: `pcbench.tasks.Task`.
-        numbers: the task's numbers from params.yaml.
-        data: `pcbench.data.Dataset`.
+        matched: `pcbench.measure.matched.Matched`.
         settings: the section ``exactness`` of params.yaml.
         dtype: ``"float32"`` or ``"float64"``.
         seed: initial weights, the batch, dropout masks and noise are streams of it.
@@ -34,13 +32,13 @@ def compare_rules(task, numbers, data, settings, dtype, seed, advance=lambda: No
         ``{"identities", "results"}``: how many identity vertices levelling adds, and a record for each rule, in which a
         metric that is not a finite number is None.
     """
-    inputs, targets = first_batch(data.train, numbers["batch_size"], seed)
-    model = initial_model(task, numbers, data, seed).to(getattr(torch, dtype))
+    inputs, targets = matched.first_batch(seed)
+    model = matched.model(seed).to(getattr(torch, dtype))
     inputs = inputs.to(getattr(torch, dtype)) if inputs.is_floating_point() else inputs
 
     def update(rule):
         with global_stream(seed, "dropout", 0):
-            return weight_update(model, rule, inputs, targets, task.loss).gradients
+            return weight_update(model, rule, inputs, targets, matched.task.loss).gradients
 
     reference = update(Backprop)
     results = []

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from pcbench.measure._setup import make_rule
+from pcbench.measure.matched import make_rule
 from pcbench.measure.updates import Update, counted, in_turn, quartiles
-from pcbench.provenance import global_stream, stream
-
-REFERENCE = "bp"
+from pcbench.params import REFERENCE
+from pcbench.randomness import global_stream, stream
 
 
 class Unrolled(nn.Module):

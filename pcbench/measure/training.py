@@ -18,13 +18,14 @@ import torch
 
 from pcbench.errors import NonFiniteLoss, ResultError, UnsupportedModule
 from pcbench.files import atomic, finite_or_none
-from pcbench.measure._setup import epoch_batches, first_batch, initial_model, make_optimizer, make_rule
 from pcbench.measure.divergence import compare
 from pcbench.measure.fingerprint import Trace
-from pcbench.provenance import global_stream, weights_digest
+from pcbench.measure.matched import make_rule
+from pcbench.params import REFERENCE
+from pcbench.provenance import weights_digest
+from pcbench.randomness import global_stream
 from pcbench.rules import Captured, Rule
 
-REFERENCE = "bp"
 FOLLOWED = ("l2", "relative_l2", "max_ulp")
 # How many updates must be ahead for a rule to be captured: on the default profile's tasks that took as long as 50 to 250 of
 # them (Z-IL's, and IL's with T = 20).
@@ -71,11 +72,11 @@ class _Learner:
         self.trace = Trace(*trace)
 
 
-def train(task, numbers, data, settings, seed, epochs, checkpoint, advance=lambda: None):
+def train(matched, settings, seed, epochs, checkpoint, advance=lambda: None):
     """Train every rule for one seed.
 
     Args:
-        task, numbers, data: see `pcbench.measure.exactness.compare_rules`.
+        matched: `pcbench.measure.matched.Matched`.
         settings: the section ``train`` of params.yaml; its rules include ``bp``, the reference.
         seed: initial weights, order of batches, dropout masks and noise are streams of it.
         epochs: how many epochs.
@@ -89,72 +90,77 @@ def train(task, numbers, data, settings, seed, epochs, checkpoint, advance=lambd
     Raises:
         NonFiniteLoss: a rule's loss became NaN or infinite; names the rule, the seed, the epoch and the update.
     """
-    learners = _learners(task, numbers, data, settings, seed)
+    learners = _learners(matched, settings, seed)
     done = _restore(checkpoint, learners)
     if done > epochs:  # there is no way back
-        learners, done = _learners(task, numbers, data, settings, seed), 0
-    _capture(task, numbers, data, seed, epochs - done, learners)
+        learners, done = _learners(matched, settings, seed), 0
+    _capture(matched, seed, epochs - done, learners)
     for _ in range(done):
         advance()
     for epoch in range(done, epochs):
-        _train_epoch(task, numbers, data, seed, epoch, learners)
+        _train_epoch(matched, seed, epoch, learners)
         for learner in learners.values():
-            learner.epochs[-1]["test_accuracy"] = accuracy(learner.model, data.test)
+            learner.epochs[-1]["test_accuracy"] = accuracy(learner.model, matched.data.test)
         _save(checkpoint, learners)
         advance()
-    updates = epochs * math.ceil(len(data.train.targets) / numbers["batch_size"])
+    updates = epochs * math.ceil(len(matched.data.train.targets) / matched.settings["batch_size"])
     return {
         "schema": 1,
         "stage": "train",
-        "task": task.name,
-        "family": task.family,
+        "task": matched.task.name,
+        "family": matched.task.family,
         "seed": seed,
         "results": [
-            {"rule": name, "label": settings["rules"][name]["label"], "metrics": _metrics(learner, data, updates)}
+            {
+                "rule": name,
+                "label": settings["rules"][name]["label"],
+                "metrics": _metrics(learner, matched.data, updates),
+            }
             for name, learner in learners.items()
         ],
     }
 
 
-def _learners(task, numbers, data, settings, seed):
-    initial = initial_model(task, numbers, data, seed)
+def _learners(matched, settings, seed):
+    initial = matched.model(seed)
     learners = {}
     for name, entry in settings["rules"].items():
         model = copy.deepcopy(initial)
-        learners[name] = _Learner(make_rule(entry, model, seed), make_optimizer(numbers["optimizer"], model))
+        learners[name] = _Learner(make_rule(entry, model, seed), matched.optimizer(model))
     return learners
 
 
-def _capture(task, numbers, data, seed, epochs, learners):
+def _capture(matched, seed, epochs, learners):
     """Capture every rule but the reference, if the epochs ahead repay it. Nothing is learned from the batch it is done on."""
     # Texts of all lengths would be a program each.
-    if data.train.bucketed or epochs * (len(data.train.targets) // numbers["batch_size"]) < REPAID:
+    train = matched.data.train
+    if train.bucketed or epochs * (len(train.targets) // matched.settings["batch_size"]) < REPAID:
         return
-    batch = first_batch(data.train, numbers["batch_size"], seed)
+    batch = matched.first_batch(seed)
     for name, learner in learners.items():
         if name != REFERENCE:
             before, captured = copy.deepcopy(learner.state()), Captured(learner.rule)
             try:
                 with global_stream(seed, "dropout"):
-                    captured.gradients(*batch, task.loss)
+                    captured.gradients(*batch, matched.task.loss)
                 learner.captured = captured
             except UnsupportedModule:
                 pass  # then it goes on as it is
             learner.restore(before)
 
 
-def _train_epoch(task, numbers, data, seed, epoch, learners):
+def _train_epoch(matched, seed, epoch, learners):
     sums = dict.fromkeys(learners, 0.0)
-    for step, (inputs, targets) in enumerate(epoch_batches(data.train, numbers["batch_size"], seed, epoch)):
+    for step, (inputs, targets) in enumerate(matched.batches(seed, epoch)):
         for name, learner in learners.items():
-            whole = learner.captured is not None and len(targets) == numbers["batch_size"]
+            whole = learner.captured is not None and len(targets) == matched.settings["batch_size"]
             learner.optimizer.zero_grad()
             try:
                 # The same masks for every rule.
                 with global_stream(seed, "dropout", epoch, step):
-                    loss = (learner.captured if whole else learner.rule).backward(inputs, targets, task.loss)
+                    loss = (learner.captured if whole else learner.rule).backward(inputs, targets, matched.task.loss)
             except NonFiniteLoss as error:
-                where = f"{task.name}, rule {name!r}, seed {seed}, epoch {epoch + 1}, update {step + 1}"
+                where = f"{matched.task.name}, rule {name!r}, seed {seed}, epoch {epoch + 1}, update {step + 1}"
                 raise NonFiniteLoss(f"{where}: {error}") from error
             learner.optimizer.step()
             sums[name] += loss.item() * len(targets)
@@ -167,7 +173,7 @@ def _train_epoch(task, numbers, data, seed, epoch, learners):
                     learner.divergence[key].append(getattr(distance, key))
     for name, learner in learners.items():
         learner.trace.note(learner.model.state_dict())
-        learner.epochs.append({"train_loss": sums[name] / len(data.train.targets)})
+        learner.epochs.append({"train_loss": sums[name] / len(matched.data.train.targets)})
 
 
 @torch.no_grad()

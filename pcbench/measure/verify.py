@@ -1,24 +1,17 @@
 """Checking a user's own network: one weight update of a rule against backpropagation's, parameter by parameter."""
 
-import importlib
-import importlib.util
-import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-
-import torch
 
 from pcbench import nn as counterparts
-from pcbench.errors import InvalidParameters, PCBenchError, told
+from pcbench.errors import foreign_code
 from pcbench.measure.divergence import Divergence, check_repeats, compare, weight_update
 from pcbench.measure.proof import prove
 from pcbench.nn.convert import fused
-from pcbench.provenance import stream
+from pcbench.randomness import stream
 from pcbench.rules import Backprop, by_name
 
 # Z-IL with one of its three conditions broken: what must *not* equal backpropagation.
-ABLATIONS = {
+BROKEN = {
     "not layer-dependent": {"layer_dependent": False},
     "initial error σ = 0.01": {"sigma": 0.01},
     "γ = 0.5": {"gamma": 0.5},
@@ -72,21 +65,21 @@ def verify(model, inputs, targets, loss_fn, rule="zil", ablations=True, advance=
     model = counterparts.convert(model) if convert else model
     batch = (inputs, targets, loss_fn)
     name = type(model).__name__
-    with _refused(
+    with foreign_code(
         f"{name} or its loss fails under plain backpropagation already",
         "mend it, or what the factory returns: (model, inputs, targets, loss_fn)",
     ):
         expected = weight_update(model, Backprop, *batch)
     beyond = "backpropagation trains it, so this is beyond the rule, or a fault of it: please report it"
-    with _refused(f"rule {rule!r} fails on {name}", beyond):
+    with foreign_code(f"rule {rule!r} fails on {name}", beyond):
         actual = weight_update(model, lambda m: by_name(rule, m, **options), *batch)
     if not actual.equals(expected):
         check_repeats(expected, lambda: weight_update(model, Backprop, *batch))
     advance()
     found = {}
-    for condition, schedule in ABLATIONS.items() if ablations else ():
+    for condition, schedule in BROKEN.items() if ablations else ():
         noise = stream(0, "noise")
-        with _refused(f"Z-IL, but {condition}, fails on {name}", f"{beyond}; --no-ablations leaves it out"):
+        with foreign_code(f"Z-IL, but {condition}, fails on {name}", f"{beyond}; --no-ablations leaves it out"):
             broken = weight_update(
                 model, lambda m, s=schedule, g=noise: by_name("zil-state", m, generator=g, **s), *batch
             )
@@ -115,68 +108,7 @@ def certificate(model, inputs, targets, loss_fn, rule="zil", **options):
         UnsupportedModule, InvalidParameters: the update cannot be captured as a program; says why.
     """
     name = type(model).__name__
-    with _refused(
+    with foreign_code(
         f"no program of rule {rule!r} can be captured on {name}", "without --prove the bits alone are compared"
     ):
         return prove(model, inputs, targets, loss_fn, rule, **options)
-
-
-@contextmanager
-def _refused(what, remedy):
-    """Make one line of whatever code that is not ours raises; ``sys.exit()`` in it must not pass for a verdict."""
-    try:
-        yield
-    except PCBenchError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise InvalidParameters(f"{what} ({told(error)}); {remedy}") from error
-
-
-def load_factory(specification):
-    """Return the callable named by ``package.module:factory`` or ``path/to/file.py:factory``.
-
-    Raises:
-        InvalidParameters: no such file, module or attribute, or it is not callable.
-    """
-    place, separator, name = specification.rpartition(":")
-    if not separator or not place or not name:
-        raise InvalidParameters(f"{specification!r} is neither package.module:factory nor path/to/file.py:factory")
-    with _refused(f"cannot import {place!r}", "name a module that this Python can import, or a file"):
-        module = _from_file(place) if place.endswith(".py") else importlib.import_module(place)
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        raise InvalidParameters(f"{place!r} has no function {name!r}; it returns (model, inputs, targets, loss_fn)")
-    return factory
-
-
-def call_factory(factory):
-    """Call ``factory`` under a fixed seed and check what it returned.
-
-    Returns:
-        ``(model, inputs, targets, loss_fn)``.
-
-    Raises:
-        InvalidParameters: it raised an exception, or returned something else.
-    """
-    name = getattr(factory, "__name__", repr(factory))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        with _refused(f"the factory {name}() failed", "it must return (model, inputs, targets, loss_fn)"):
-            made = factory()
-    if not isinstance(made, tuple) or len(made) != 4 or not isinstance(made[0], torch.nn.Module):
-        raise InvalidParameters(
-            f"{name}() returned {type(made).__name__}; it must return (model, inputs, targets, loss_fn)"
-        )
-    return made
-
-
-def _from_file(path):
-    path = Path(path).resolve()
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    specification = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[path.stem] = module
-    sys.path.insert(0, str(path.parent))
-    specification.loader.exec_module(module)
-    return module

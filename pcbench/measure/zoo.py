@@ -11,7 +11,7 @@ from pcbench.files import finite_or_none
 from pcbench.measure.divergence import compare, weight_update
 from pcbench.measure.fingerprint import trace
 from pcbench.measure.proof import as_metrics, prove
-from pcbench.provenance import global_stream, stream
+from pcbench.randomness import global_stream, stream
 from pcbench.rules import ZIL, Backprop
 
 # Sides of the square images that are tried, smallest first; 299 is Inception's own, 224 everyone else's.

@@ -37,15 +37,16 @@ def build(results, out, profile, parameters):
     summary = metrics.summarise(tasks, profile, zoo, scaling)
     summary["parameters_sha256"] = digest(params.of_profile(parameters, profile))
     summary["claims"] = claims.judge(summary)
-    built = tables.build(tasks, summary, zoo, scaling)
-    files = {"index.html": page.render(tasks, zoo, scaling, summary, built)}
+    built = tables.build(tasks, summary, parameters["rules"], zoo, scaling)
+    colours = figures.colours(parameters["rules"], tasks, scaling)
+    files = {"index.html": page.render(tasks, zoo, scaling, summary, built, colours)}
     for each in built:
         for suffix, write in (("md", table.markdown), ("tex", table.latex), ("csv", table.as_csv)):
             files[f"tables/{each.name}.{suffix}"] = write(each)
     for draw in (figures.divergence, figures.accuracy, figures.cost):
-        files[f"figures/{draw.__name__}.svg"] = draw(tasks)
+        files[f"figures/{draw.__name__}.svg"] = draw(tasks, colours)
     if scaling:
-        files["figures/scaling.svg"] = figures.scaling(scaling)
+        files["figures/scaling.svg"] = figures.scaling(scaling, colours)
     for name, text in files.items():
         write_text(out / name, text)
     for path in [*out.glob("tables/*"), *out.glob("figures/*")]:

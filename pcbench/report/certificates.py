@@ -1,8 +1,8 @@
 """Table 5: whether weight updates are backpropagation's program, operation for operation."""
 
-from pcbench.report import numbers
-from pcbench.report.numbers import EQUAL, MISSING
+from pcbench.report import writing
 from pcbench.report.table import Group, Table, labels_of
+from pcbench.report.writing import EQUAL, MISSING
 
 _FIGURES = ("equal", "operations", "own_operations", "digest")
 _PARTING = ("result", "step", "line", "expected", "explanation", "refused")
@@ -11,14 +11,16 @@ _DIGITS = 12  # of a digest, for people
 
 def certificates(tasks, metrics, zoo):
     """Table 5; see `pcbench.report.tables.build` for the arguments."""
-    labels = labels_of(tasks, "proof")
+    labels = labels_of(task.proof for task in tasks)
     of_tasks = [
         (task.proof, rule, labels[rule], cell)
         for task in tasks
         for rule, cell in metrics["tasks"][task.name]["proof"].items()
     ]
     zil, controls = ([row for row in of_tasks if (row[1] == "zil") == proven] for proven in (True, False))
-    models = [(source, "zil", "Z-IL", metrics["zoo"][source.task]["proof"]) for source in zoo]
+    models = [
+        (source, r["rule"], r["label"], metrics["zoo"][source.task]["proof"]) for source in zoo for r in source.records
+    ]
     headed = (("Z-IL", zil, None), ("Z-IL on torchvision’s classifiers", models, "zoo"), ("controls", controls, None))
     groups = tuple(Group(heading, tuple(map(_row, rows)), stage) for heading, rows, stage in headed if rows)
     records = tuple(_record(*row) for row in (*zil, *models, *controls))
@@ -42,8 +44,8 @@ def _row(entry):
     if "refused" in cell:
         return name, label, MISSING, f"none: {cell['refused']}", MISSING
     if cell["equal"]:
-        return name, label, numbers.count(cell["operations"]), EQUAL, cell["digest"][:_DIGITS]
-    size = f"{numbers.count(cell['own_operations'])}, BP {numbers.count(cell['operations'])}"
+        return name, label, writing.count(cell["operations"]), EQUAL, cell["digest"][:_DIGITS]
+    size = f"{writing.count(cell['own_operations'])}, BP {writing.count(cell['operations'])}"
     place = ", ".join(filter(None, (cell["step"] or cell["expected"], cell["line"])))
     return name, label, size, f"not equal: {place or cell['explanation']}", cell["digest"][:_DIGITS]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from pcbench.report.numbers import count, ratio, scientific, span, ulps
+from pcbench.report.writing import count, ratio, scientific, span, ulps
 
 REPRODUCED = "reproduced"
 REFUTED = "refuted as worded"
@@ -179,7 +179,7 @@ def _il_costly(metrics):
         return NOT_TESTED, missing
     entries = bounds["il-20"]
     found = f"A weight update of IL with T = 20 takes {_ratios(entries)} times BP's (median)."
-    cheap = [task for task, entry in entries.items() if entry["ratio_q1"] <= SIGNIFICANT]
+    cheap = [task for task, entry in entries.items() if entry["ratio"]["q1"] <= SIGNIFICANT]
     if cheap:
         return REFUTED, f"{found} Not above {SIGNIFICANT} in three of four rounds on {_listed(cheap)}."
     return REPRODUCED, found
@@ -196,7 +196,9 @@ def _zil_efficient(metrics):
     )
     # Quartiles that do not overlap: cheaper by more than the rounds scatter.
     dear = [
-        task for task in zil if zil[task]["ratio_q3"] >= min(entries[il][task]["ratio_q1"] for il in ("il-L", "il-20"))
+        task
+        for task in zil
+        if zil[task]["ratio"]["q3"] >= min(entries[il][task]["ratio"]["q1"] for il in ("il-L", "il-20"))
     ]
     if dear:
         return REFUTED, f"{found} Not clearly cheaper than IL on {_listed(dear)}."
@@ -258,7 +260,7 @@ def _plural(things, noun):
 
 
 def _ratios(by_task):
-    return span([entry["ratio_median"] for entry in by_task.values()], ratio)
+    return span([entry["ratio"]["median"] for entry in by_task.values()], ratio)
 
 
 def _listed(tasks):
@@ -325,14 +327,14 @@ CLAIMS = (
         "a critical hyperparameter.",
         CARD,
         ("exactness",),
-        partial(_necessary, ("σ = 0.6", "sigma-0.6"), ("zero initial error", "zil-state")),
+        partial(_necessary, ("σ = 0.6", "sigma-6e-1"), ("zero initial error", "zil-state")),
     ),
     Claim(
         "necessity-gamma",
         "γ = 0.5 is necessary to achieve zero divergence with BP.",
         CARD,
         ("exactness",),
-        partial(_necessary, ("γ = 0.5", "gamma-0.5"), ("γ = 1", "zil-state")),
+        partial(_necessary, ("γ = 0.5", "gamma-half"), ("γ = 1", "zil-state")),
     ),
     Claim(
         "il-approximates",

@@ -2,16 +2,16 @@
 
 from functools import partial
 
-from pcbench.report import numbers
-from pcbench.report.numbers import MISSING
-from pcbench.report.results import REFERENCE, ordered
-from pcbench.report.table import Group, Table, labels_of, range_of, rows_of, section
+from pcbench.params import REFERENCE
+from pcbench.report import writing
+from pcbench.report.table import Group, Table, flat, labels_of, range_of, rows_of, section
+from pcbench.report.writing import MISSING
 
 
-def cost(tasks, metrics):
+def cost(tasks, metrics, rules):
     """Table 2; see `pcbench.report.tables.build` for the arguments."""
     found = section(metrics, "cost")
-    labels = labels_of(tasks, "cost")
+    labels = labels_of(task.cost for task in tasks)
     groups = (
         Group("time, ratio to BP", rows_of(labels, found, _time_ratio)),
         Group("time, ratio to captured BP", rows_of(labels, found, _captured_ratio)),
@@ -20,7 +20,7 @@ def cost(tasks, metrics):
             for heading, key, write in _QUANTITIES
         ),
     )
-    keys = dict.fromkeys(key for rules in found.values() for cell in rules.values() for key in cell)
+    keys = dict.fromkeys(key for rules in found.values() for cell in rules.values() for key in flat(cell))
     records = [
         {
             "task": task.name,
@@ -28,7 +28,7 @@ def cost(tasks, metrics):
             "rule": rule,
             "label": labels[rule],
             **dict.fromkeys(keys, ""),
-            **{key: "" if value is None else value for key, value in cell.items()},
+            **flat(cell),
             "source": task.cost.path.as_posix(),
         }
         for task in tasks
@@ -41,8 +41,8 @@ def cost(tasks, metrics):
         "Gradient and optimizer step. All rules are timed in turn in one process; the ratio is the median over "
         f"{range_of(rounds)} rounds of the round's ratio to BP, with its interquartile range in brackets; to captured BP, "
         "with the median's 95 % interval. A captured rule replays its update as a program; to capture it takes the first "
-        f"update. Threads: {range_of(threads)}. Peak memory counts the tensors allocated during the update. L is the number "
-        "of levels of the network. Timings: they scatter, and differ from machine to machine; the processor's own "
+        f"update. Threads: {range_of(threads)}. Peak memory counts the tensors allocated during the update. "
+        f"{_levels(labels, rules)}Timings: they scatter, and differ from machine to machine; the processor's own "
         "instruction set is used, where all other tables hold to one. Operations and floating-point operations (of products, "
         "convolutions and attention) are counted in the gradient, the optimizer's left out. Exact: no clock is in them."
     )
@@ -50,14 +50,19 @@ def cost(tasks, metrics):
     return Table("cost", title, caption, ("quantity", "task", *labels.values()), groups, tuple(records))
 
 
+def _levels(labels, rules):
+    named = [labels[rule] for rule in labels if rules[rule].get("steps") == "levels"]
+    return f"L, in {', '.join(named)}, is the number of levels of the network. " if named else ""
+
+
 NOT_CAPTURABLE = "not capturable"
 _QUANTITIES = (
-    ("time, ms", "seconds_median", numbers.milliseconds),
-    ("time to capture, s", "capture_seconds", numbers.ratio),
-    ("operations", "operations", numbers.count),
-    ("floating-point operations, millions", "flops", numbers.millions),
-    ("peak memory, ratio to BP", "peak_ratio", numbers.ratio),
-    ("peak memory, KiB", "peak_bytes", numbers.kibibytes),
+    ("time, ms", "seconds", lambda seconds: writing.milliseconds(seconds["median"])),
+    ("time to capture, s", "capture_seconds", writing.ratio),
+    ("operations", "operations", writing.count),
+    ("floating-point operations, millions", "flops", writing.millions),
+    ("peak memory, ratio to BP", "peak_ratio", writing.ratio),
+    ("peak memory, KiB", "peak_bytes", writing.kibibytes),
 )
 
 
@@ -66,33 +71,37 @@ def _quantity(key, write, cell):
 
 
 def _captured_ratio(cell):
-    if "captured_ratio_median" not in cell:
+    if "captured_ratio" not in cell:
         return MISSING
-    low, high = (cell[f"captured_ratio_{key}"] for key in ("low", "high"))
-    median = numbers.ratio(cell["captured_ratio_median"])
-    return median if low is None or low == high else f"{median} [{numbers.ratio(low)}–{numbers.ratio(high)}]"
+    ratio = cell["captured_ratio"]
+    return _spread(ratio["median"], ratio["low"], ratio["high"])
 
 
 def _time_ratio(cell):
     if "refused" in cell:
         return NOT_CAPTURABLE
-    if cell["ratio_q1"] == cell["ratio_q3"]:
-        return numbers.ratio(cell["ratio_median"])
-    low, high = numbers.ratio(cell["ratio_q1"]), numbers.ratio(cell["ratio_q3"])
-    return f"{numbers.ratio(cell['ratio_median'])} [{low}–{high}]"
+    return _spread(*(cell["ratio"][key] for key in ("median", "q1", "q3")))
+
+
+def _spread(middle, low, high):
+    if low is None or low == high:
+        return writing.ratio(middle)
+    return f"{writing.ratio(middle)} [{writing.ratio(low)}–{writing.ratio(high)}]"
 
 
 def scaling(sources, metrics):
     """Table 6; see `pcbench.report.tables.build` for the arguments."""
     found = metrics["scaling"]
-    labels = {record["rule"]: record["label"] for source in sources for record in source.records}
-    labels = {rule: labels[rule] for rule in ordered(labels)}
+    labels = labels_of(sources)
     groups = (
-        Group("exponent of the time", rows_of(labels, found, _exponent)),
-        Group("exponent of the operations", rows_of(labels, found, lambda cell: _two(cell["operations_exponent"]))),
+        Group("exponent of the time", rows_of(labels, found, lambda cell: _exponent(cell["exponent"]["seconds"]))),
+        Group(
+            "exponent of the operations",
+            rows_of(labels, found, lambda cell: _two(cell["exponent"]["operations"]["value"])),
+        ),
         Group("at the largest size: time, ratio to BP", rows_of(labels, found, _time_ratio)),
         Group(
-            "at the largest size: operations", rows_of(labels, found, lambda cell: numbers.count(cell["operations"]))
+            "at the largest size: operations", rows_of(labels, found, lambda cell: writing.count(cell["operations"]))
         ),
     )
     records = [
@@ -100,7 +109,7 @@ def scaling(sources, metrics):
             "axis": source.task,
             "rule": rule,
             "label": labels[rule],
-            **{key: "" if value is None else value for key, value in cell.items()},
+            **flat(cell),
             "source": source.path.as_posix(),
         }
         for source in sources
@@ -119,10 +128,10 @@ def scaling(sources, metrics):
     return Table("scaling", title, caption, ("quantity", "axis", *labels.values()), groups, tuple(records))
 
 
-def _exponent(cell):
-    if cell["low"] is None:
-        return _two(cell["exponent"])
-    return f"{_two(cell['exponent'])} [{_two(cell['low'])} to {_two(cell['high'])}]"
+def _exponent(fit):
+    if fit["low"] is None:
+        return _two(fit["value"])
+    return f"{_two(fit['value'])} [{_two(fit['low'])} to {_two(fit['high'])}]"
 
 
 def _two(value):

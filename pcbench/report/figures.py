@@ -8,16 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from pcbench.report import numbers
-from pcbench.report.results import REFERENCE, ordered
+from pcbench.params import REFERENCE
+from pcbench.report import writing
 
 INK, GRID, PAPER = "#24292f", "#8c959f", "#ffffff"
-# Okabe and Ito's palette: told apart by the colour-blind, and in grey.
-COLOURS = {
-    **{"bp": "#999999", "bp-captured": "#999999", "zil": "#0072b2", "zil-captured": "#56b4e9"},
-    **{"il": "#d55e00", "il-L": "#e69f00", "il-20": "#d55e00", "il-20-captured": "#cc79a7"},
-}
-OTHER = "#009e73"
+# Okabe and Ito's palette, after two greys: told apart by the colour-blind, and in grey. A rule has the colour of its place in
+# params.yaml among those that are drawn; the page's style sheet has another value for each in the dark.
+PALETTE = ("#999999", "#666666", "#0072b2", "#56b4e9", "#e69f00", "#d55e00", "#cc79a7", "#009e73")
 MOST_POINTS = 300
 
 STYLE = {
@@ -44,39 +41,52 @@ STYLE = {
 }
 
 
-def divergence(tasks):
+def colours(rules, tasks, scaling=()):
+    """Return ``{rule: colour}`` of the rules that are drawn.
+
+    Args:
+        rules: all rules, in the order of params.yaml.
+        tasks: list of `pcbench.report.results.TaskResults`.
+        scaling: list of `pcbench.report.results.Source`.
+    """
+    sources = [*(source for task in tasks for source in (task.train, task.cost)), *scaling]
+    drawn = {record["rule"] for source in sources for record in source.records}
+    return {rule: PALETTE[i % len(PALETTE)] for i, rule in enumerate(rule for rule in rules if rule in drawn)}
+
+
+def divergence(tasks, colours):
     """Draw the relative L2 distance of the weights from BP's after every weight update, one panel a task.
 
     The band goes from the least to the largest value over seeds, the line is the median over seeds. A distance of
     exactly zero lies on the axis's zero, which the scale (linear below the least positive value) includes. Long
     trainings are drawn in at most ``MOST_POINTS`` bins of consecutive updates, the band covering all of a bin.
     """
-    return _panels(tasks, _divergence_panel)
+    return _panels(tasks, _divergence_panel, colours)
 
 
-def accuracy(tasks):
+def accuracy(tasks, colours):
     """Draw the test accuracy by epoch, one panel a task: the mean over seeds, and the band of all seeds."""
-    return _panels(tasks, _accuracy_panel)
+    return _panels(tasks, _accuracy_panel, colours)
 
 
-def cost(tasks):
+def cost(tasks, colours):
     """Draw the time of a weight update as a ratio to BP's, one panel a task: median and interquartile range."""
-    return _panels(tasks, _cost_panel, height=2.1)
+    return _panels(tasks, _cost_panel, colours, height=2.1)
 
 
-def scaling(sources):
+def scaling(sources, colours):
     """Draw the time of a weight update against the size of a synthetic network, one panel an axis: median and quartiles."""
-    return _panels(sources, _scaling_panel, name=lambda source: source.task)
+    return _panels(sources, _scaling_panel, colours, name=lambda source: source.task)
 
 
-def _panels(tasks, draw, height=2.7, name=lambda task: task.name):
+def _panels(tasks, draw, colours, height=2.7, name=lambda task: task.name):
     columns = min(2, len(tasks))
     rows = math.ceil(len(tasks) / columns)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.4 * columns, height * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel, task in zip(axes, tasks, strict=False):
-            draw(panel, task)
+            draw(panel, task, colours)
             panel.set_title(name(task))
         for empty in axes[len(tasks) :]:
             empty.set_visible(False)
@@ -85,7 +95,7 @@ def _panels(tasks, draw, height=2.7, name=lambda task: task.name):
     return text.getvalue()
 
 
-def _divergence_panel(panel, task):
+def _divergence_panel(panel, task, colours):
     rules = {rule: records for rule, records in _by_rule(task.train).items() if rule != REFERENCE}
     series = {rule: _trajectories(records) for rule, records in rules.items()}
     finite = np.concatenate([[], *(values[np.isfinite(values)] for values in series.values())])
@@ -93,7 +103,7 @@ def _divergence_panel(panel, task):
     threshold = 10.0 ** math.floor(math.log10(positive.min())) if positive.size else 1.0
     for rule, values in series.items():
         updates, low, middle, high = _binned(values)
-        colour = COLOURS.get(rule, OTHER)
+        colour = colours[rule]
         label = f"{rules[rule][0]['label']}: exactly 0" if not values.any() else rules[rule][0]["label"]
         panel.fill_between(updates, low, high, color=colour, alpha=0.25, linewidth=0)
         panel.plot(updates, middle, color=colour, linewidth=1.6, label=label)
@@ -129,13 +139,13 @@ def _binned(values):
     return last, *(np.array([summary(each) for each in bins]) for summary in (np.min, np.median, np.max))
 
 
-def _accuracy_panel(panel, task):
+def _accuracy_panel(panel, task, colours):
     for rule, records in _by_rule(task.train).items():
         values = np.array([[100 * epoch["test_accuracy"] for epoch in r["metrics"]["epochs"]] for r in records])
         epochs = np.arange(1, values.shape[1] + 1)
-        colour = COLOURS.get(rule, OTHER)
+        colour = colours[rule]
         # BP and Z-IL coincide: one is broad, the other dashed, so that both are seen.
-        width, dashes = {"bp": (4.5, "-"), "zil": (1.6, "--")}.get(rule, (1.6, "-"))
+        width, dashes = {REFERENCE: (4.5, "-"), "zil": (1.6, "--")}.get(rule, (1.6, "-"))
         panel.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
         label = records[0]["label"]
         panel.plot(epochs, values.mean(0), color=colour, linewidth=width, linestyle=dashes, label=label)
@@ -145,15 +155,15 @@ def _accuracy_panel(panel, task):
     panel.legend(loc="lower right")
 
 
-def _cost_panel(panel, task):
+def _cost_panel(panel, task, colours):
     rules = {rule: records[0] for rule, records in _by_rule(task.cost).items() if rule != REFERENCE}
     rules = {rule: record for rule, record in rules.items() if "refused" not in record}
     for place, (rule, record) in enumerate(rules.items()):
         ratio = record["metrics"]["ratio"]
         spread = [[ratio["median"] - ratio["q1"]], [ratio["q3"] - ratio["median"]]]
-        panel.barh(place, ratio["median"], height=0.6, color=COLOURS.get(rule, OTHER))
+        panel.barh(place, ratio["median"], height=0.6, color=colours[rule])
         panel.errorbar(ratio["median"], place, xerr=spread, color=INK, linewidth=1, capsize=3)
-        text = f"{numbers.ratio(ratio['median'])}×"
+        text = f"{writing.ratio(ratio['median'])}×"
         panel.annotate(text, (ratio["q3"], place), (6, 0), textcoords="offset points", va="center")
     panel.axvline(1, color=INK, linewidth=1, linestyle=":")
     panel.set_yticks(range(len(rules)), [record["label"] for record in rules.values()])
@@ -164,13 +174,13 @@ def _cost_panel(panel, task):
     panel.set_xlabel("time per weight update, ratio to BP (dotted: BP)")
 
 
-def _scaling_panel(panel, source):
+def _scaling_panel(panel, source, colours):
     for rule, records in _by_rule(source).items():
         sizes = [record["size"] for record in records]
         low, middle, high = (
             [1000 * record["metrics"]["seconds"][key] for record in records] for key in ("q1", "median", "q3")
         )
-        colour = COLOURS.get(rule, OTHER)
+        colour = colours[rule]
         panel.fill_between(sizes, low, high, color=colour, alpha=0.25, linewidth=0)
         panel.plot(sizes, middle, color=colour, linewidth=1.6, marker="o", markersize=3, label=records[0]["label"])
     panel.set_xscale("log", base=2)
@@ -186,4 +196,4 @@ def _by_rule(source):
     records = {}
     for record in source.records:
         records.setdefault(record["rule"], []).append(record)
-    return {rule: records[rule] for rule in ordered(records)}
+    return records

@@ -3,7 +3,8 @@
 import numpy as np
 from scipy.stats import bootstrap, linregress, t
 
-from pcbench.report.results import REFERENCE, SCHEMA, ordered
+from pcbench.params import REFERENCE
+from pcbench.report.results import SCHEMA
 
 LEVEL = 0.95
 
@@ -12,7 +13,7 @@ def summarise(tasks, profile, zoo=(), scaling=()):
     """Return the content of ``metrics.json``, the verdicts on the claims excepted.
 
     Args:
-        tasks: list of `pcbench.report.results.Task`.
+        tasks: list of `pcbench.report.results.TaskResults`.
         profile: the profile's name.
         zoo: what `pcbench.report.results.read_zoo` returned.
         scaling: what `pcbench.report.results.read_scaling` returned.
@@ -62,8 +63,7 @@ def _certificate(metrics):
 
 
 def _by_rule(source):
-    records = _grouped(source.records, "rule")
-    return {rule: records[rule] for rule in ordered(records)}
+    return _grouped(source.records, "rule")
 
 
 def _grouped(records, key):
@@ -93,49 +93,44 @@ def _exactness(records):
 def _cost(record):
     if "refused" in record:
         return {"refused": record["refused"]}
-    metrics = record["metrics"]
-    found = {
-        "seconds_median": metrics["seconds"]["median"],
-        **{f"ratio_{key}": metrics["ratio"][key] for key in ("median", "q1", "q3")},
-        **{key: metrics[key] for key in ("peak_bytes", "peak_ratio", "operations", "flops")},
-    }
-    if "captured_ratio" in metrics:
-        found |= {f"captured_ratio_{key}": metrics["captured_ratio"][key] for key in ("median", "low", "high")}
-        found["capture_seconds"] = metrics["capture_seconds"]
-    return found
+    return _without_samples(record["metrics"])
+
+
+def _without_samples(metrics):
+    seconds = {key: value for key, value in metrics["seconds"].items() if key != "samples"}
+    return {**metrics, "seconds": seconds}
 
 
 def _growth(records):
     """The exponents with which time and operations grow, fitted as lines through their logarithms, and the last size."""
     sizes = [record["size"] for record in records]
-    seconds, operations = (
-        exponent(sizes, [pick(record["metrics"]) for record in records])
-        for pick in (lambda metrics: metrics["seconds"]["median"], lambda metrics: metrics["operations"])
-    )
-    last = records[-1]["metrics"]
+    exponents = {
+        what: exponent(sizes, [pick(record["metrics"]) for record in records])
+        for what, pick in (
+            ("seconds", lambda metrics: metrics["seconds"]["median"]),
+            ("operations", lambda metrics: metrics["operations"]),
+        )
+    }
     return {
-        **seconds,
-        "operations_exponent": operations["exponent"],
+        "exponent": exponents,
         "smallest": sizes[0],
         "largest": sizes[-1],
-        "seconds_median": last["seconds"]["median"],
-        **{f"ratio_{key}": last["ratio"][key] for key in ("median", "q1", "q3")},
-        "operations": last["operations"],
+        **_without_samples(records[-1]["metrics"]),
     }
 
 
 def exponent(sizes, values):
-    """Return ``{"exponent", "low", "high"}`` of the power of ``sizes`` that fits ``values`` best, with its 95 % interval.
+    """Return ``{"value", "low", "high"}`` of the power of ``sizes`` that fits ``values`` best, with its 95 % interval.
 
     Least squares of the logarithms. Two sizes have no interval, and one has no exponent: None.
     """
     if len(sizes) < 2:
-        return dict.fromkeys(("exponent", "low", "high"))
+        return dict.fromkeys(("value", "low", "high"))
     fit = linregress(np.log(sizes), np.log(values))
     if len(sizes) < 3:
-        return {"exponent": float(fit.slope), "low": None, "high": None}
+        return {"value": float(fit.slope), "low": None, "high": None}
     spread = t.ppf((1 + LEVEL) / 2, len(sizes) - 2) * fit.stderr
-    return {"exponent": float(fit.slope), "low": float(fit.slope - spread), "high": float(fit.slope + spread)}
+    return {"value": float(fit.slope), "low": float(fit.slope - spread), "high": float(fit.slope + spread)}
 
 
 def _accuracy(records):

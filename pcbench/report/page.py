@@ -5,9 +5,10 @@ import re
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pcbench.instructions import NATIVE
-from pcbench.report import figures, numbers
+from pcbench.params import REFERENCE
+from pcbench.report import figures, writing
 from pcbench.report.claims import CLAIMS, NOT_TESTED, REFUTED, REPRODUCED
-from pcbench.report.results import REFERENCE
+from pcbench.report.table import labels_of
 
 NOT_RECORDED = "not recorded"
 
@@ -15,7 +16,7 @@ NOT_RECORDED = "not recorded"
 _COLOURS = {
     figures.INK: "currentColor",
     figures.PAPER: "none",
-    **{colour: f"var(--{rule}, {colour})" for rule, colour in figures.COLOURS.items()},
+    **{colour: f"var(--rule-{i}, {colour})" for i, colour in enumerate(figures.PALETTE)},
 }
 # The tables of measured figures, in order, and the stage that each is made from.
 _STAGE_OF = {
@@ -25,14 +26,15 @@ _STAGE_OF = {
 _ENVIRONMENT = ("python", "torch", "torchvision", "numpy", "scikit-learn", "faker", "pcbench")
 
 
-def render(tasks, zoo, scaling, metrics, tables):
+def render(tasks, zoo, scaling, metrics, tables, colours):
     """Return the page as HTML.
 
     Args:
-        tasks: list of `pcbench.report.results.Task`.
+        tasks: list of `pcbench.report.results.TaskResults`.
         zoo, scaling: what `pcbench.report.results.read_zoo` and `read_scaling` returned.
         metrics: the summary of all, with the verdicts on the claims.
         tables: what `pcbench.report.tables.build` made of them.
+        colours: see `pcbench.report.figures.colours`.
     """
     environment = Environment(
         loader=PackageLoader("pcbench.report", "."),
@@ -49,17 +51,17 @@ def render(tasks, zoo, scaling, metrics, tables):
     return environment.get_template("page.html.j2").render(
         profile=metrics["profile"],
         answer=answer(metrics),
-        facts=_facts(metrics),
+        facts=_facts(tasks, metrics),
         tasks=[task.name for task in tasks],
         measured=[(by_name[name], stage) for name, stage in _STAGE_OF.items() if name in by_name],
         numbers_of={stage: f"Table {i}" for i, stage in enumerate(_STAGE_OF.values(), 1)},
         claims=[(claim, metrics["claims"][claim.id]) for claim in CLAIMS],
         claims_caption=by_name["claims"].caption,
-        drawings=_drawings(tasks, scaling),
+        drawings=_drawings(tasks, scaling, colours),
         provenance=rows,
         environments=environments,
         anchors=anchors,
-        good={numbers.BIT_IDENTICAL, numbers.EQUAL},
+        good={writing.BIT_IDENTICAL, writing.EQUAL},
         tones={REPRODUCED: "good", REFUTED: "bad", NOT_TESTED: "quiet"},
         css=environment.loader.get_source(environment, "page.css")[0],
     )
@@ -76,36 +78,33 @@ def answer(metrics):
     same = equal == compared and followed == updates and all(cell["bitwise_equal"] for cell in weights)
     return (
         "Yes, bit for bit." if same else "Not bit for bit.",
-        f"Z-IL’s gradients were bit-identical to backpropagation’s in {numbers.count(equal)} of "
-        f"{numbers.count(compared)} comparisons, and so were its weights after {numbers.count(followed)} of "
-        f"{numbers.count(updates)} updates of training.",
+        f"Z-IL’s gradients were bit-identical to backpropagation’s in {writing.count(equal)} of "
+        f"{writing.count(compared)} comparisons, and so were its weights after {writing.count(followed)} of "
+        f"{writing.count(updates)} updates of training.",
     )
 
 
-def _facts(metrics):
+def _facts(tasks, metrics):
     """What to remember: pairs of a figure and what it is, each of one kind: exact, statistical, timing, verdicts."""
-    tasks = metrics["tasks"].values()
+    known = metrics["tasks"].values()
     facts = []
-    weights = [task["weights"]["zil"]["max_ulp"] for task in tasks if "zil" in task["weights"]]
+    weights = [task["weights"]["zil"]["max_ulp"] for task in known if "zil" in task["weights"]]
     if weights:
-        text = f"{numbers.span(weights, numbers.ulps)} ULP"
+        text = f"{writing.span(weights, writing.ulps)} ULP"
         facts.append(("exact", text, "largest distance of Z-IL’s weights from BP’s at any update, task and seed"))
-    gaps = [
-        100 * (task["accuracy"]["il"]["mean"] - task["accuracy"][REFERENCE]["mean"])
-        for task in tasks
-        if "il" in task["accuracy"]
-    ]
-    if gaps:
+    trained, timed = labels_of(task.train for task in tasks), labels_of(task.cost for task in tasks)
+    for rule in trained.keys() - {REFERENCE, "zil"}:
+        gaps = [100 * (task["accuracy"][rule]["mean"] - task["accuracy"][REFERENCE]["mean"]) for task in known]
         low, high = (f"{gap:+.1f}".replace("-", "−") for gap in (min(gaps), max(gaps)))
         text = low if low == high else f"{low} to {high}"
-        facts.append(("statistical", text, "points of test accuracy by which IL, which is not exact, differs from BP"))
+        meaning = f"points of test accuracy by which {trained[rule]}, which is not exact, differs from BP"
+        facts.append(("statistical", text, meaning))
     times = {
-        rule: [task["cost"][rule]["ratio_median"] for task in tasks if rule in task["cost"]]
-        for rule in ("zil", "il-20")
+        rule: [task["cost"][rule]["ratio"]["median"] for task in known] for rule in ("zil", "il-20") if rule in timed
     }
-    if all(times.values()):
-        zil, il = (numbers.span(values, numbers.ratio) for values in times.values())
-        facts.append(("timing", f"{zil} ×", f"BP’s time per weight update for Z-IL; {il} × for IL with T = 20"))
+    if len(times) == 2:
+        zil, il = (writing.span(values, writing.ratio) for values in times.values())
+        facts.append(("timing", f"{zil} ×", f"BP’s time per weight update for Z-IL; {il} × for {timed['il-20']}"))
     verdicts = [entry["verdict"] for entry in metrics["claims"].values()]
     counts = ((verdict, verdicts.count(verdict)) for verdict in (REFUTED, NOT_TESTED))
     rest = ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
@@ -119,7 +118,7 @@ def _figure_text(value):
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-def _drawings(tasks, scaling):
+def _drawings(tasks, scaling, colours):
     """Every figure with a title and a caption, as one inline SVG for each task: they flow with the page's width."""
     title = "Time per weight update against the size of a network"
     growth = {
@@ -127,14 +126,14 @@ def _drawings(tasks, scaling):
         "caption": "Synthetic networks; depth, width and batch of a chain of layers, length of a cell's time. Median and "
         "interquartile range over interleaved rounds. Timings.",
         "panels": [
-            _inline(figures.scaling([source]), f"scaling-{source.task}", f"{title}: {source.task}")
+            _inline(figures.scaling([source], colours), f"scaling-{source.task}", f"{title}: {source.task}")
             for source in scaling
         ],
     }
-    return [*_drawings_of_tasks(tasks), *([growth] if scaling else [])]
+    return [*_drawings_of_tasks(tasks, colours), *([growth] if scaling else [])]
 
 
-def _drawings_of_tasks(tasks):
+def _drawings_of_tasks(tasks, colours):
     seeds = sorted({len(task.train.files) for task in tasks})
     sample = f"{'–'.join(map(str, (seeds[0], seeds[-1])[: len(seeds)]))} {'seed' if seeds == [1] else 'seeds'}"
     return [
@@ -142,7 +141,8 @@ def _drawings_of_tasks(tasks):
             "title": title,
             "caption": caption,
             "panels": [
-                _inline(draw([task]), f"{draw.__name__}-{task.name}", f"{title}: {task.name}") for task in tasks
+                _inline(draw([task], colours), f"{draw.__name__}-{task.name}", f"{title}: {task.name}")
+                for task in tasks
             ],
         }
         for draw, title, caption in (

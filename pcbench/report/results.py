@@ -1,78 +1,186 @@
 """Reading the stages' results: checked for form on the way in, so that nothing behind this door has to doubt them."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pcbench import params
 from pcbench.errors import ResultError
 from pcbench.files import read_json
+from pcbench.forms import Form, NotEmpty, Open, fault
+from pcbench.params import OF_TASKS, REFERENCE, STAGES
 from pcbench.provenance import result_digest, sidecar
 
 SCHEMA = 1
-STAGES = ("exactness", "cost", "train", "proof", "zoo", "scaling")
 FAMILIES = ("mlp", "cnn", "rnn", "transformer")
-REFERENCE = "bp"
-ABLATIONS = ("not-layer-dependent", "sigma-0.01", "sigma-0.6", "gamma-0.5", "not-levelled")
-RULES = (
-    *(REFERENCE, "bp-captured", "zil", "zil-captured", "zil-state", *ABLATIONS),
-    *("il", "il-2", "il-L", "il-20", "il-20-captured", "il-100"),
-)
 
-_NUMBER = (int, float)
-_DIVERGENCE = (int, float, type(None))  # None: not a finite number
-_QUARTILES = {"median": _NUMBER, "q1": _NUMBER, "q3": _NUMBER}
-_HEAD = {"schema": int, "stage": str, "task": str, "family": str}
-_DISTANCES = {
-    "l2": _DIVERGENCE,
-    "relative_l2": _DIVERGENCE,
-    "max_abs": _DIVERGENCE,
-    "max_ulp": _DIVERGENCE,
-    "bitwise_equal": bool,
+_Distance = float | None  # None: not a finite number
+
+
+class _Quartiles(Open):
+    median: float
+    q1: float
+    q3: float
+
+
+class _Interval(Open):
+    median: float
+    low: float | None
+    high: float | None
+
+
+class _Divergence(Open):
+    l2: _Distance
+    relative_l2: _Distance
+    max_abs: _Distance
+    max_ulp: _Distance
+    bitwise_equal: bool
+
+
+class _Counted(Open):
+    seconds: _Quartiles
+    ratio: _Quartiles
+    operations: int
+    flops: int
+
+
+class _Cost(_Counted):
+    peak_bytes: int
+    peak_ratio: float
+    capture_seconds: float | None = None
+    captured_ratio: _Interval | None = None
+
+
+class _Epoch(Open):
+    train_loss: float
+    test_accuracy: float
+
+
+class _Trajectory(Open):
+    l2: list[_Distance]
+    relative_l2: list[_Distance]
+    max_ulp: list[_Distance]
+
+
+class _Training(Open):
+    test_accuracy: float
+    majority_accuracy: float
+    epochs: NotEmpty[_Epoch]
+    updates: int
+    weights_sha256: str
+    divergence: _Trajectory | None
+
+
+class _Proven(Open):
+    equal: Literal[True]
+    operations: int
+    own_operations: int
+    digest: str
+
+
+class _Parted(Open):
+    equal: Literal[False]
+    operations: int
+    own_operations: int
+    digest: str
+    result: str
+    step: str | None
+    expected: str | None
+    line: str | None
+    explanation: str
+
+
+class _Refused(Form):
+    refused: str
+
+
+_Certificate = _Refused | _Proven | _Parted
+
+
+class _Model(_Divergence):
+    parameters: int
+    elements: int
+    side: int
+    buffers_equal: bool
+    bp_repeats_itself: bool
+    proof: _Certificate
+
+
+class _Record(Open):
+    rule: str
+    label: str
+
+
+class _NotCaptured(_Record):
+    refused: str
+    metrics: None
+
+
+class _Seeded(_Record):
+    dtype: str
+    seed: int
+
+
+class _ExactnessRecord(_Seeded):
+    metrics: _Divergence
+
+
+class _ZooRecord(_Seeded):
+    metrics: _Model
+
+
+class _CostRecord(_Record):
+    metrics: _Cost
+
+
+class _TrainRecord(_Record):
+    metrics: _Training
+
+
+class _ProofRecord(_Record):
+    metrics: _Certificate
+
+
+class _ScalingRecord(_Record):
+    size: int
+    metrics: _Counted
+
+
+class _File(Open):
+    task: str
+    family: str
+
+
+class _Exactness(_File):
+    identities: int
+    results: NotEmpty[_ExactnessRecord]
+
+
+class _CostFile(_File):
+    results: NotEmpty[_NotCaptured | _CostRecord]
+
+
+class _Train(_File):
+    seed: int
+    results: NotEmpty[_TrainRecord]
+
+
+class _Proof(_File):
+    results: NotEmpty[_ProofRecord]
+
+
+class _Zoo(_File):
+    results: NotEmpty[_ZooRecord]
+
+
+class _Scaling(_File):
+    results: NotEmpty[_ScalingRecord]
+
+
+_FORMS = {
+    **{"exactness": _Exactness, "cost": _CostFile, "train": _Train},
+    **{"proof": _Proof, "zoo": _Zoo, "scaling": _Scaling},
 }
-_METRICS = {
-    "exactness": _DISTANCES,
-    "cost": {
-        "seconds": _QUARTILES,
-        "ratio": _QUARTILES,
-        "peak_bytes": int,
-        "peak_ratio": _NUMBER,
-        "operations": int,
-        "flops": int,
-    },
-    "scaling": {"seconds": _QUARTILES, "ratio": _QUARTILES, "operations": int, "flops": int},
-    "train": {
-        "test_accuracy": _NUMBER,
-        "majority_accuracy": _NUMBER,
-        "epochs": [{"train_loss": _NUMBER, "test_accuracy": _NUMBER}],
-        "updates": int,
-        "weights_sha256": str,
-    },
-    "zoo": {
-        **_DISTANCES,
-        "parameters": int,
-        "elements": int,
-        "side": int,
-        "buffers_equal": bool,
-        "bp_repeats_itself": bool,
-        "proof": {},
-    },
-    "proof": {},
-}
-_CERTIFICATE = {"equal": bool, "operations": int, "own_operations": int, "digest": str}
-_NAME = (str, type(None))
-_PARTING = {"result": str, "step": _NAME, "expected": _NAME, "line": _NAME, "explanation": str}
-_IDENTITY = {
-    "exactness": {"rule": str, "label": str, "dtype": str, "seed": int},
-    "zoo": {"rule": str, "label": str, "dtype": str, "seed": int},
-    "cost": {"rule": str, "label": str},
-    "scaling": {"rule": str, "label": str, "size": int},
-    "train": {"rule": str, "label": str},
-    "proof": {"rule": str, "label": str},
-}
-_REFUSED = {"refused": str, "metrics": type(None)}  # a rule that cannot be captured, and why
-_CAPTURED = {"capture_seconds": _NUMBER, "captured_ratio": {"median": _NUMBER, "low": _DIVERGENCE, "high": _DIVERGENCE}}
-_TRAJECTORY = {"l2": [_DIVERGENCE], "relative_l2": [_DIVERGENCE], "max_ulp": [_DIVERGENCE]}
 
 
 @dataclass(frozen=True)
@@ -104,7 +212,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskResults:
     """The results of one task."""
 
     name: str
@@ -121,7 +229,7 @@ class Task:
 
 
 def read(results, parameters, profile):
-    """Return a `Task` for every task that the profile lists, by family (mlp, cnn, rnn, transformer), then by name.
+    """Return a `TaskResults` for every task that the profile lists, by family (mlp, cnn, rnn, transformer), then by name.
 
     Args:
         results: the folder of one profile, ``results/<profile>``; what params.yaml does not list there, it ignores.
@@ -180,11 +288,6 @@ def stale(results, parameters, profile):
     return unlisted
 
 
-def ordered(rules):
-    """Sort rules' names: BP, Z-IL, its state form, its ablations, IL, and then those that the tables do not know."""
-    return sorted(rules, key=lambda rule: (RULES.index(rule) if rule in RULES else len(RULES), rule))
-
-
 def _results(folder, suffix):
     # A dot begins the name of a temporary file; two end a sidecar's.
     return [path for path in folder.glob("[!.]*") if path.suffix == suffix and "." not in path.stem]
@@ -195,12 +298,12 @@ def _by_family(task):
 
 
 def _task(results, name, parameters, profile):
-    exactness, cost, train, proof = (_current(stage, name, results, parameters, profile) for stage in STAGES[:4])
+    exactness, cost, train, proof = (_current(stage, name, results, parameters, profile) for stage in OF_TASKS)
     family = exactness.files[0]["family"]
     for source in (cost, train, proof):
         if any(file["family"] != family for file in source.files):
             raise _foreign(source.path, f"calls the family other than {str(exactness.path)!r} does, {family!r}")
-    return Task(name, family, exactness, cost, train, proof)
+    return TaskResults(name, family, exactness, cost, train, proof)
 
 
 def _current(stage, name, results, parameters, profile):
@@ -274,23 +377,14 @@ def _length(record):
 
 def _file(stage, task, path):
     value = read_json(path)
-    _check(value, _HEAD, path, "")
-    expected = {"schema": SCHEMA, "stage": stage, "task": task}
-    for key, wanted in expected.items():
-        if value[key] != wanted:
-            raise _foreign(path, f"says {key} {value[key]!r}, but {wanted!r} belongs there")
-    _check(value, {"results": [_IDENTITY[stage]]}, path, "")
-    for i, record in enumerate(value["results"]):
-        _check(record, _REFUSED if "refused" in record else {"metrics": _METRICS[stage]}, path, f"results[{i}]")
-        if "captured_ratio" in (record["metrics"] or ()):
-            _check(record["metrics"], _CAPTURED, path, f"results[{i}].metrics")
-    if stage == "exactness":
-        _check(value, {"identities": int}, path, "")
-    for record in value["results"] if stage in ("proof", "zoo") else ():
-        metrics = record["metrics"]["proof"] if stage == "zoo" else record["metrics"]
-        _check_certificate(metrics, path, f"results.{record['rule']}.metrics")
+    head = value if isinstance(value, dict) else {}
+    for key, wanted in {"schema": SCHEMA, "stage": stage, "task": task}.items():
+        if key in head and head[key] != wanted:
+            raise _foreign(path, f"says {key} {head[key]!r}, but {wanted!r} belongs there")
+    wrong = fault(value, _FORMS[stage]) or ("it has no key 'schema'" if "schema" not in head else None)
+    if wrong is not None:
+        raise _foreign(path, f"is not as a result must be: {wrong}")
     if stage == "train":
-        _check(value, {"seed": int}, path, "")
         for record in value["results"]:
             _check_trajectory(record, path)
         if all(record["rule"] != REFERENCE for record in value["results"]):
@@ -298,44 +392,16 @@ def _file(stage, task, path):
     return value
 
 
-def _check_certificate(metrics, path, where):
-    """A certificate, with the place where the programs part unless they are equal; or why there is none, and nothing else."""
-    if set(metrics) == {"refused"}:
-        _check(metrics, {"refused": str}, path, where)
-        return
-    _check(metrics, _CERTIFICATE, path, where)
-    if not metrics["equal"]:
-        _check(metrics, _PARTING, path, where)
-
-
 def _check_trajectory(record, path):
     """A followed rule has one distance for every weight update: a shorter list would hide the updates it lacks."""
-    metrics, where = record["metrics"], f"results.{record['rule']}.metrics"
+    metrics, where = record["metrics"], f"results.{record['rule']}.metrics.divergence"
     if record["rule"] == REFERENCE:
         return
-    _check(metrics, {"divergence": _TRAJECTORY}, path, where)
-    for key in _TRAJECTORY:
-        if len(metrics["divergence"][key]) != metrics["updates"]:
-            found = len(metrics["divergence"][key])
-            raise _foreign(path, f"has {found} values in {where}.divergence.{key} for {metrics['updates']} updates")
-
-
-def _check(value, form, path, where):
-    """Raise ResultError unless ``value`` has the form: a dict of forms, a list of one form, or types."""
-    if isinstance(form, dict):
-        if not isinstance(value, dict):
-            raise _foreign(path, f"has no object at {where or 'its root'}")
-        for key, inner in form.items():
-            if key not in value:
-                raise _foreign(path, f"lacks {f'{where}.{key}'.lstrip('.')}")
-            _check(value[key], inner, path, f"{where}.{key}".lstrip("."))
-    elif isinstance(form, list):
-        if not isinstance(value, list) or not value:
-            raise _foreign(path, f"has no list, or an empty one, at {where}")
-        for i, item in enumerate(value):
-            _check(item, form[0], path, f"{where}[{i}]")
-    elif not isinstance(value, form) or (isinstance(value, float) and not math.isfinite(value)):
-        raise _foreign(path, f"has {value!r} at {where}")
+    if metrics["divergence"] is None:
+        raise _foreign(path, f"lacks {where}")
+    for key, values in metrics["divergence"].items():
+        if len(values) != metrics["updates"]:
+            raise _foreign(path, f"has {len(values)} values in {where}.{key} for {metrics['updates']} updates")
 
 
 def _foreign(path, what):

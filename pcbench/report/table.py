@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from pcbench.report import numbers
-from pcbench.report.numbers import MISSING
-from pcbench.report.results import ordered
+from pcbench.report import writing
+from pcbench.report.writing import MISSING
 
 
 @dataclass(frozen=True)
@@ -108,10 +107,18 @@ def section(metrics, name):
     return {task: entry[name] for task, entry in metrics["tasks"].items()}
 
 
-def labels_of(tasks, stage):
-    """The rules' labels by rule, over all tasks, in the order of the tables."""
-    labels = {record["rule"]: record["label"] for task in tasks for record in getattr(task, stage).records}
-    return {rule: labels[rule] for rule in ordered(labels)}
+def labels_of(sources):
+    """The rules' labels by rule, over all results of a stage, in the order of params.yaml."""
+    return {record["rule"]: record["label"] for source in sources for record in source.records}
+
+
+def flat(cell):
+    """A figure's parts for machines, each in a column of its own: ``{"ratio.median": 1.2, ...}``; None is empty."""
+    found = {}
+    for key, value in cell.items():
+        inner = flat(value) if isinstance(value, dict) else {"": "" if value is None else value}
+        found |= {f"{key}.{part}".rstrip("."): each for part, each in inner.items()}
+    return found
 
 
 def rows_of(labels, found, write, *more):
@@ -124,7 +131,7 @@ def rows_of(labels, found, write, *more):
 
 def exported(value):
     """A divergence for machines: words where it is no finite number."""
-    return numbers.NOT_FINITE if value is None else value
+    return writing.NOT_FINITE if value is None else value
 
 
 def range_of(values):

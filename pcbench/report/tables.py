@@ -1,45 +1,32 @@
 """The tables of the report: tasks down, rules across for people; one record a row, with its source, for machines."""
 
-from pcbench.report import cost_tables, numbers
+from pcbench.params import REFERENCE
+from pcbench.report import cost_tables, writing
 from pcbench.report.certificates import certificates
 from pcbench.report.claims import CLAIMS
-from pcbench.report.numbers import BIT_IDENTICAL, MISSING
-from pcbench.report.results import REFERENCE
 from pcbench.report.table import Group, Table, exported, labels_of, range_of, rows_of, section
+from pcbench.report.writing import BIT_IDENTICAL, MISSING
 
 
-def build(tasks, metrics, zoo=(), scaling=()):
+def build(tasks, metrics, rules, zoo=(), scaling=()):
     """Return the tables in the order of the page: exactness, cost, accuracy, zoo (where there is one), certificates,
     scaling (where there is any), claims, and the headline, one row a task, which no page shows: the README does.
 
     Args:
-        tasks: list of `pcbench.report.results.Task`.
+        tasks: list of `pcbench.report.results.TaskResults`.
         metrics: their summary, with the verdicts on the claims.
+        rules: the section ``rules`` of params.yaml.
         zoo, scaling: what `pcbench.report.results.read_zoo` and `read_scaling` returned.
     """
-    measured = [_exactness(tasks, metrics), cost_tables.cost(tasks, metrics), _accuracy(tasks, metrics)]
+    measured = [_exactness(tasks, metrics, rules), cost_tables.cost(tasks, metrics, rules), _accuracy(tasks, metrics)]
     measured += [*([_zoo(zoo)] if zoo else []), certificates(tasks, metrics, zoo)]
     measured += [cost_tables.scaling(scaling, metrics)] if scaling else []
     return *measured, _claims(tasks, metrics), _headline(tasks, metrics)
 
 
-_HEADLINE = (
-    "",
-    "task",
-    "equal gradients",
-    "equal weights",
-    "BP, %",
-    "Z-IL, %",
-    "IL, %",
-    "Z-IL, time",
-    "captured, time",
-    "IL, time",
-)
-
-
-def _exactness(tasks, metrics):
+def _exactness(tasks, metrics, rules):
     found = section(metrics, "exactness")
-    labels = labels_of(tasks, "exactness")
+    labels = labels_of(task.exactness for task in tasks)
     dtypes = sorted({dtype for rules in found.values() for cells in rules.values() for dtype in cells})
     groups = [
         Group(dtype, rows_of(labels, found, lambda cells, dtype=dtype: _distance(cells.get(dtype)))) for dtype in dtypes
@@ -65,28 +52,36 @@ def _exactness(tasks, metrics):
     seeds = {record["seeds"] for record in records}
     caption = (
         "Relative L2 distance of a rule's gradient from BP's in one weight update on the same weights, batch and dropout "
-        f"masks: ‖g − g_BP‖ / ‖g_BP‖, all parameters together. The worst of {range_of(seeds)} seeds. The columns after "
-        "Z-IL's two break one of its conditions each, in state form; IL (γ = 0.1) is last. Exact: the same bits on the same "
-        "processor and versions."
+        f"masks: ‖g − g_BP‖ / ‖g_BP‖, all parameters together. The worst of {range_of(seeds)} seeds. "
+        f"{_controls(labels, rules)}Exact: the same bits on the same processor and versions."
     )
     title = "Divergence from backpropagation after one weight update"
     return Table("exactness", title, caption, ("dtype", "task", *labels.values()), tuple(groups), tuple(records))
 
 
+def _controls(labels, rules):
+    """What the caption says of the rules that must not be exact, from their entries in params.yaml."""
+    broken = [labels[rule] for rule in labels if rules[rule]["engine"] == "zil-state" and len(rules[rule]) > 2]
+    found = f"Z-IL with one of its conditions broken, in state form: {'; '.join(broken)}. " if broken else ""
+    steps = {rule: rules[rule]["gamma"] for rule in labels if "gamma" in rules[rule] and rules[rule]["engine"] == "il"}
+    sizes = " or ".join(str(gamma) for gamma in dict.fromkeys(steps.values()))
+    return found + (f"{'; '.join(labels[rule] for rule in steps)}: γ = {sizes}. " if steps else "")
+
+
 def _distance(cell):
     if cell is None:
         return MISSING
-    return BIT_IDENTICAL if cell["bitwise_equal"] else numbers.scientific(cell["relative_l2"])
+    return BIT_IDENTICAL if cell["bitwise_equal"] else writing.scientific(cell["relative_l2"])
 
 
 def _accuracy(tasks, metrics):
     found, weights = section(metrics, "accuracy"), section(metrics, "weights")
-    labels = labels_of(tasks, "train")
+    labels = labels_of(task.train for task in tasks)
     groups = (
         Group(
             "test accuracy, %",
             tuple(
-                (*row, numbers.percent(cells[REFERENCE]["majority"]))
+                (*row, writing.percent(cells[REFERENCE]["majority"]))
                 for row, cells in zip(rows_of(labels, found, _interval), found.values(), strict=True)
             ),
         ),
@@ -121,18 +116,18 @@ def _accuracy(tasks, metrics):
 
 
 def _interval(cell):
-    mean = numbers.percent(cell["mean"])
+    mean = writing.percent(cell["mean"])
     if cell["low"] is None:
         return mean
-    return f"{mean} [{numbers.percent(cell['low'])}–{numbers.percent(cell['high'])}]"
+    return f"{mean} [{writing.percent(cell['low'])}–{writing.percent(cell['high'])}]"
 
 
 def _equal_updates(cell):
-    return f"{numbers.count(cell['updates_equal'])} of {numbers.count(cell['updates'])}"
+    return f"{writing.count(cell['updates_equal'])} of {writing.count(cell['updates'])}"
 
 
 def _final_distance(cell):
-    return BIT_IDENTICAL if cell["bitwise_equal"] else numbers.scientific(cell["final_l2"])
+    return BIT_IDENTICAL if cell["bitwise_equal"] else writing.scientific(cell["final_l2"])
 
 
 def _weights_record(cell):
@@ -145,13 +140,13 @@ def _zoo(sources):
     for source in sources:
         record = next(source.records)
         metrics = record["metrics"]
-        same = BIT_IDENTICAL if metrics["bitwise_equal"] else numbers.scientific(metrics["relative_l2"])
+        same = BIT_IDENTICAL if metrics["bitwise_equal"] else writing.scientific(metrics["relative_l2"])
         if not metrics["bitwise_equal"] and not metrics["bp_repeats_itself"]:
             same += " (BP does not repeat itself)"
         buffers = BIT_IDENTICAL if metrics["buffers_equal"] else "differ"
         size = f"{metrics['side']} × {metrics['side']}"
         rows.append(
-            (source.task, size, numbers.count(metrics["elements"]), numbers.count(metrics["parameters"]), same, buffers)
+            (source.task, size, writing.count(metrics["elements"]), writing.count(metrics["parameters"]), same, buffers)
         )
         figures = {key: exported(value) for key, value in metrics.items() if key != "proof"}
         records.append({"model": source.task, "seed": record["seed"], **figures, "source": source.path.as_posix()})
@@ -189,26 +184,29 @@ def _claims(tasks, metrics):
 
 
 def _headline(tasks, metrics):
-    rows, records = [], []
+    trained, timed = labels_of(task.train for task in tasks), labels_of(task.cost for task in tasks)
+    timed = {rule: timed[rule] for rule in ("zil", "zil-captured", "il-20") if rule in timed}
+    heads = ("task", "equal gradients", "equal weights", *(f"{label}, %" for label in trained.values()))
+    heads += tuple(f"{label}, time" for label in timed.values())
+    rows = []
     for name, task in metrics["tasks"].items():
         gradients, weights = task["exactness"].get("zil", {}).values(), task["weights"].get("zil")
         compared, equal = (sum(cell[key] for cell in gradients) for key in ("seeds", "seeds_equal"))
-        accuracy = [task["accuracy"].get(rule) for rule in (REFERENCE, "zil", "il")]
+        accuracy = [task["accuracy"].get(rule) for rule in trained]
         costs = {rule: cell for rule, cell in task["cost"].items() if "refused" not in cell}
-        ratios = [costs.get(rule) for rule in ("zil", "zil-captured", "il-20")]
         rows.append(
             (
                 name,
                 f"{equal} of {compared}",
                 MISSING if weights is None else _equal_updates(weights),
-                *(MISSING if cell is None else numbers.percent(cell["mean"]) for cell in accuracy),
-                *(f"{numbers.ratio(cell['ratio_median'])} ×" if cell else MISSING for cell in ratios),
+                *(MISSING if cell is None else writing.percent(cell["mean"]) for cell in accuracy),
+                *(f"{writing.ratio(costs[rule]['ratio']['median'])} ×" if rule in costs else MISSING for rule in timed),
             )
         )
-        records.append(dict(zip(_HEADLINE[1:], rows[-1], strict=True)))
     caption = (
         "Z-IL against BP: first gradients (float32 and float64) and weights after each update of training that are "
-        "bit-identical, of those compared; test accuracy in %; time per weight update as a multiple of BP's, of Z-IL also "
-        "captured and replayed as a program."
+        "bit-identical, of those compared; test accuracy in %; time per weight update as a multiple of BP's, captured: "
+        "replayed as a program."
     )
-    return Table("headline", "Headline", caption, _HEADLINE, (Group("", tuple(rows)),), tuple(records))
+    records = tuple(dict(zip(heads, row, strict=True)) for row in rows)
+    return Table("headline", "Headline", caption, ("", *heads), (Group("", tuple(rows)),), records)

@@ -1,23 +1,26 @@
-"""The learning rules: one file each, all with the interface of `Rule`."""
+"""The learning rules: one file each, all with the interface of `Rule`. A file that is put here is found."""
+
+import importlib
+import pkgutil
 
 from pcbench.errors import InvalidParameters
-from pcbench.rules._base import Rule
+from pcbench.rules._base import ENGINES, Rule
 from pcbench.rules.backprop import Backprop
 from pcbench.rules.captured import Captured
 from pcbench.rules.dynamics import Dynamics, InferenceLearning, Schedule
 from pcbench.rules.zil import ZIL
 
-__all__ = ["ZIL", "Backprop", "Captured", "Dynamics", "InferenceLearning", "Rule", "Schedule", "by_name"]
+__all__ = ["ENGINES", "ZIL", "Backprop", "Captured", "Dynamics", "InferenceLearning", "Rule", "Schedule", "by_name"]
 
-NAMES = ("bp", "il", "zil", "zil-state")
+for _, name, _ in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(name)
 
 
 def by_name(name, model, *, generator=None, **options):
-    """Make the rule called ``name`` in params.yaml and on the command line.
+    """Make a rule by the name of its engine, see `pcbench.rules._base.engine`.
 
     Args:
-        name: ``"bp"``, ``"il"``, ``"zil"``, or ``"zil-state"``: the state form, whose options (the fields of
-            `Schedule`) can break Z-IL's conditions.
+        name: such as ``"bp"``, ``"il"``, ``"zil"``, or ``"zil-state"``, the state form.
         model: the module that learns.
         generator: for rules that draw noise.
         options: the rule's own.
@@ -25,15 +28,16 @@ def by_name(name, model, *, generator=None, **options):
     Raises:
         InvalidParameters: no such rule, or it has no such option.
     """
-    makers = {
-        "bp": Backprop,
-        "il": InferenceLearning,
-        "zil": ZIL,
-        "zil-state": lambda model, **options: Dynamics(model, Schedule(**options), generator),
-    }
-    if name not in makers:
-        raise InvalidParameters(f"unknown rule {name!r}; the rules are {', '.join(NAMES)}")
+    if name not in ENGINES:
+        raise InvalidParameters(f"unknown rule {name!r}; the rules are {', '.join(sorted(ENGINES))}")
     try:
-        return makers[name](model, **options)
+        return ENGINES[name].from_options(model, generator, **options)
     except TypeError as error:
         raise InvalidParameters(f"rule {name!r} with options {options}: {error}") from error
+
+
+def from_entry(entry, model, generator):
+    """Make the rule of an entry under ``rules`` in params.yaml, captured if it says so; ``generator`` is its noise's."""
+    options = {key: value for key, value in entry.items() if key not in ("label", "engine", "captured")}
+    rule = by_name(entry["engine"], model, generator=generator, **options)
+    return Captured(rule) if entry.get("captured") else rule

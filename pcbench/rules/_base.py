@@ -7,6 +7,18 @@ from torch.nn.utils.rnn import PackedSequence
 
 from pcbench.errors import InvalidParameters, NonFiniteLoss
 
+ENGINES = {}
+
+
+def engine(name):
+    """Register a class of rules under the name that params.yaml and the command line have for it."""
+
+    def register(kind):
+        ENGINES[name] = kind
+        return kind
+
+    return register
+
 
 class Rule(ABC):
     """A learning rule computes the gradient that an optimizer follows, and leaves it in ``param.grad``.
@@ -17,6 +29,11 @@ class Rule(ABC):
 
     def __init__(self, model):
         self.model = model
+
+    @classmethod
+    def from_options(cls, model, generator, **options):
+        """Make the rule from its options in params.yaml; ``generator`` is for those that draw noise."""
+        return cls(model, **options)
 
     @abstractmethod
     def gradients(self, inputs, targets, loss_fn):

@@ -2,9 +2,10 @@
 
 import torch
 
-from pcbench.rules._base import Rule, check_finite, check_loss, leaves_behind
+from pcbench.rules._base import Rule, check_finite, check_loss, engine, leaves_behind
 
 
+@engine("bp")
 class Backprop(Rule):
     """Reverse-mode differentiation of the whole model at once."""
 

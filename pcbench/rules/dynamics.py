@@ -16,7 +16,7 @@ from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
 from pcbench.errors import InvalidParameters, PCBenchError, UnsupportedModule, told
 from pcbench.graph import Run, tensors_of
 from pcbench.recording import Recording
-from pcbench.rules._base import Rule, check_loss, leaves_behind
+from pcbench.rules._base import Rule, check_loss, engine, leaves_behind
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Schedule:
             raise InvalidParameters(f"sigma={self.sigma!r}: the initial error's standard deviation is a number >= 0")
 
 
+@engine("zil-state")
 class Dynamics(Rule):
     """Predictive coding in state form: the values x are stored, and errors are differences of values and predictions.
 
@@ -66,6 +67,11 @@ class Dynamics(Rule):
         self.schedule = schedule
         self.generator = generator
         self._granularity = granularity
+
+    @classmethod
+    def from_options(cls, model, generator, **options):
+        """See `Rule.from_options`; the options are the fields of `Schedule`."""
+        return cls(model, Schedule(**options), generator)
 
     def gradients(self, inputs, targets, loss_fn):
         """See `pcbench.rules.Rule.gradients`. The loss returned is that of the forward pass, before any inference.
@@ -213,6 +219,7 @@ def _add(sums, keys, terms):
             sums[key] = sums[key] + term if key in sums else term
 
 
+@engine("il")
 class InferenceLearning(Dynamics):
     """IL: ``steps`` steps of equation (1) from the forward pass's values, then equation (2) once, everywhere.
 
@@ -225,3 +232,8 @@ class InferenceLearning(Dynamics):
     def __init__(self, model, steps=20, gamma=0.1, **graph_options):
         schedule = Schedule(steps=steps, gamma=gamma, layer_dependent=False, levelled=False)
         super().__init__(model, schedule, **graph_options)
+
+    @classmethod
+    def from_options(cls, model, generator, **options):
+        """See `Rule.from_options`; nothing is drawn."""
+        return cls(model, **options)

@@ -12,10 +12,11 @@ magnitudes are the same, and so is then the sign of every zero.
 
 import torch
 
-from pcbench.rules._base import Rule, check_loss
+from pcbench.rules._base import Rule, check_loss, engine
 from pcbench.values import Values
 
 
+@engine("zil")
 class ZIL(Rule):
     """Zero-divergence inference learning (Song et al. 2020; Salvatori et al. 2021, 2022), local and exact."""
 

@@ -1,46 +1,57 @@
-"""What is learned: a task is a data set, a model and a loss under one name. Its numbers stand in params.yaml."""
+"""What is learned by what: one file a network. A task, a network with a data set and numbers, stands in params.yaml."""
 
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
 from pcbench.errors import InvalidParameters
-from pcbench.tasks.table import TASKS
 
-__all__ = ["TASKS", "Task", "get"]
+__all__ = ["Task", "module_name", "named", "networks"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A learning problem.
+    """A learning problem, without its data.
 
     Attributes:
         name: as in params.yaml and on the command line.
         family: ``"mlp"``, ``"cnn"``, ``"rnn"`` or ``"transformer"``: the kind of network that the claims are about.
-        data: the data set's name, see `pcbench.data`.
-        model: maps the data set and the model's numbers from params.yaml to a new module, initialised from torch's
-            global generator.
+        network: maps the data set (`pcbench.data.Dataset`) and the model's numbers from params.yaml to a new module,
+            initialised from torch's global generator.
         loss: maps ``(logits, targets)`` to the mean loss over the batch, a 0-d tensor.
     """
 
     name: str
     family: str
-    data: str
-    model: Callable
+    network: Callable
     loss: Callable = nn.functional.cross_entropy
 
 
-def get(name):
-    """Return the task called ``name``.
+def networks():
+    """The names of all networks, which are those of the files here."""
+    return tuple(sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py")))
+
+
+def named(name, network):
+    """Return the task of that name, which trains the network in this folder's file ``network``.
 
     Raises:
-        InvalidParameters: there is none of that name.
+        InvalidParameters: there is no such file.
     """
-    if name not in TASKS:
-        raise InvalidParameters(f"unknown task {name!r}; the tasks are {', '.join(TASKS)}")
-    made_by, data = TASKS[name]
     # By name, so that a task depends on its own network's code and on no other's.
-    network = importlib.import_module(f"{__name__}.{made_by}")
-    return Task(name, network.FAMILY, data, network.model)
+    module = importlib.import_module(module_name(network))
+    return Task(name, module.FAMILY, module.model)
+
+
+def module_name(network):
+    """The full name of a network's module.
+
+    Raises:
+        InvalidParameters: no network of that name.
+    """
+    if network not in networks():
+        raise InvalidParameters(f"unknown network {network!r}; the networks are {', '.join(networks())}")
+    return f"{__name__}.{network}"

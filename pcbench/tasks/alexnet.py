@@ -32,6 +32,6 @@ class SmallAlexNet(nn.Module):
         return self.classifier(self.features(images).flatten(1))
 
 
-def model(data, **numbers):
-    """The network for a data set, with a task's numbers."""
-    return SmallAlexNet(len(data.classes), **numbers)
+def model(data, **settings):
+    """The network for a data set, with the settings of a task's model."""
+    return SmallAlexNet(len(data.classes), **settings)

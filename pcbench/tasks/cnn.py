@@ -28,6 +28,6 @@ class CNN(nn.Module):
         return self.readout(self.dropout(x))
 
 
-def model(data, **numbers):
-    """The network for a data set, with a task's numbers."""
-    return CNN(data.train.inputs.shape[-1], len(data.classes), **numbers)
+def model(data, **settings):
+    """The network for a data set, with the settings of a task's model."""
+    return CNN(data.train.inputs.shape[-1], len(data.classes), **settings)

@@ -23,6 +23,6 @@ class GatedTokenRNN(nn.Module):
         return self.readout(states[:, -1])
 
 
-def model(data, **numbers):
-    """The network for a data set, with a task's numbers."""
-    return GatedTokenRNN(len(data.vocabulary), len(data.classes), **numbers)
+def model(data, **settings):
+    """The network for a data set, with the settings of a task's model."""
+    return GatedTokenRNN(len(data.vocabulary), len(data.classes), **settings)

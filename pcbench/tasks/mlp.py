@@ -26,6 +26,6 @@ class MLP(nn.Module):
         return self.readout(x)
 
 
-def model(data, **numbers):
-    """The network for a data set, with a task's numbers."""
-    return MLP(data.train.inputs[0].numel(), len(data.classes), **numbers)
+def model(data, **settings):
+    """The network for a data set, with the settings of a task's model."""
+    return MLP(data.train.inputs[0].numel(), len(data.classes), **settings)

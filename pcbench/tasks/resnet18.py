@@ -18,6 +18,6 @@ def small_resnet18(classes):
     return model
 
 
-def model(data, **numbers):
-    """The network for a data set, with a task's numbers."""
-    return small_resnet18(len(data.classes), **numbers)
+def model(data, **settings):
+    """The network for a data set, with the settings of a task's model."""
+    return small_resnet18(len(data.classes), **settings)

@@ -24,6 +24,6 @@ class RowRNN(nn.Module):
         return self.readout(state)
 
 
-def model(data, **numbers):
-    """The network for a data set, with a task's numbers."""
-    return RowRNN(data.train.inputs.shape[-1], len(data.classes), **numbers)
+def model(data, **settings):
+    """The network for a data set, with the settings of a task's model."""
+    return RowRNN(data.train.inputs.shape[-1], len(data.classes), **settings)

@@ -8,7 +8,7 @@ FAMILY = "rnn"
 class TokenRNN(nn.Module):
     """Many-to-one recurrent network that reads a text token by token; a token may be a character or a word.
 
-    Maps token numbers ``(batch, length)``, padded with 0 on the left so that every text ends at the last step, to
+    Maps token ids ``(batch, length)``, padded with 0 on the left so that every text ends at the last step, to
     logits ``(batch, classes)``. Only the last ``steps`` tokens are read: few surnames are longer.
     """
 
@@ -28,6 +28,6 @@ class TokenRNN(nn.Module):
         return self.readout(state)
 
 
-def model(data, **numbers):
-    """The network for a data set, with a task's numbers."""
-    return TokenRNN(len(data.vocabulary), len(data.classes), **numbers)
+def model(data, **settings):
+    """The network for a data set, with the settings of a task's model."""
+    return TokenRNN(len(data.vocabulary), len(data.classes), **settings)

@@ -26,7 +26,7 @@ class RowTransformer(nn.Module):
         return self.readout(self.encoder(tokens).mean(dim=1))
 
 
-def model(data, **numbers):
-    """The network for a data set, with a task's numbers."""
+def model(data, **settings):
+    """The network for a data set, with the settings of a task's model."""
     tokens, features = data.train.inputs.shape[-2:]
-    return RowTransformer(tokens, features, len(data.classes), **numbers)
+    return RowTransformer(tokens, features, len(data.classes), **settings)

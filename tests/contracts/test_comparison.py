@@ -17,13 +17,14 @@ import torch
 import yaml
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from pcbench import data, params
+from pcbench import data, params, tasks
 from pcbench.check import runs
 from pcbench.check.comparison import COMPATIBLE, DIFFERS, IDENTICAL, NOT_COMPARABLE, NOT_JUDGED, compare_runs
 from pcbench.cli import main
 from pcbench.errors import InvalidParameters, ResultError
 from pcbench.files import read_json, write_json
 from pcbench.measure import certificates, cost
+from pcbench.measure.matched import Matched
 from pcbench.measure.training import train
 from pcbench.provenance import sidecar, write_sidecar
 
@@ -34,10 +35,9 @@ TASK = "digits-mlp"
 def parameters(seeds=(0, 1)):
     """Two epochs of three updates."""
     found = params.load(ROOT / "params.yaml")
-    found["train"]["rules"] = {rule: found["train"]["rules"][rule] for rule in ("bp", "zil")}
+    found["train"]["rules"] = ["bp", "zil"]
     found["tasks"][TASK] |= {"batch_size": 32, "model": {"hidden": 6}}
-    tasks = {TASK: found["profiles"]["smoke"]["tasks"][TASK] | {"epochs": 2}}
-    found["profiles"]["smoke"] = {"seeds": list(seeds), "rounds": 4, "zoo": [], "scaling": [], "tasks": tasks}
+    found["profiles"]["smoke"] = {"seeds": list(seeds), "rounds": 4, "zoo": [], "scaling": [], "tasks": {TASK: 2}}
     return found
 
 
@@ -69,16 +69,19 @@ def fault(step, index=None, bit=0):
     hook.remove()
 
 
+def of(whole, dataset):
+    settings = params.task(whole, TASK)
+    return Matched(tasks.named(TASK, settings["network"]), settings, dataset)
+
+
 def run(folder, dataset, seeds=(0, 1), planted=None, edit=lambda numbers: None):
     whole = parameters(seeds)
     edit(whole)
-    task, numbers = params.task(whole, TASK)
+    matched, settings = of(whole, dataset), params.section(whole, "train")
     path = folder / "train" / TASK
     for seed in seeds:
         with planted if planted and seed == seeds[0] else fault(0):
-            write_json(
-                path / f"seed-{seed}.json", train(task, numbers, dataset, whole["train"], seed, 2, folder / str(seed))
-            )
+            write_json(path / f"seed-{seed}.json", train(matched, settings, seed, 2, folder / str(seed)))
     write_sidecar(path, params.of_stage(whole, "smoke", "train", TASK), dataset.sha256)
     return folder
 
@@ -177,9 +180,8 @@ def test_results_without_fingerprints_still_differ(first, tmp_path):
 
 def test_a_certificate_that_differs_is_named_by_its_figure(dataset, tmp_path):
     whole = parameters()
-    whole["proof"]["rules"] = {"zil": whole["proof"]["rules"]["zil"]}
-    task, numbers = params.task(whole, TASK)
-    result = certificates.proof(task, numbers, dataset, whole["proof"])
+    whole["proof"]["rules"] = ["zil"]
+    result = certificates.proof(of(whole, dataset), params.section(whole, "proof"))
     for name in ("first", "same", "other"):
         if name == "other":
             result["results"][0]["metrics"]["digest"] = "0" * 64
@@ -216,8 +218,8 @@ def test_a_result_that_only_one_has_is_no_pass(first, tmp_path):
 def timings(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("timings") / "smoke"
     whole = parameters()
-    task, numbers = params.task(whole, TASK)
-    write_json(folder / f"cost/{TASK}.json", cost.cost(task, numbers, dataset, whole["cost"], rounds=4))
+    result = cost.cost(of(whole, dataset), params.section(whole, "cost"), rounds=4)
+    write_json(folder / f"cost/{TASK}.json", result)
     write_sidecar(folder / f"cost/{TASK}.json", params.of_stage(whole, "smoke", "cost", TASK), dataset.sha256)
     return folder
 

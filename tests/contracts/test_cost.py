@@ -10,13 +10,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from test_training import NUMBERS, TASK, model, synthetic
 from test_training import RULES as EAGER
+from test_training import TASK, TASK_SETTINGS, model, synthetic
 from torch import nn
 from torch.nn import functional as F
 
 from pcbench.files import write_json
 from pcbench.measure.cost import cost
+from pcbench.measure.matched import Matched
 from pcbench.measure.updates import median_interval
 from pcbench.tasks import Task
 
@@ -32,8 +33,8 @@ def without_dropout(data, hidden):
 
 @pytest.fixture(scope="module")
 def result():
-    task = Task("synthetic", "mlp", "synthetic", without_dropout)
-    return cost(task, NUMBERS, synthetic(), SETTINGS, ROUNDS)
+    task = Task("synthetic", "mlp", without_dropout)
+    return cost(Matched(task, TASK_SETTINGS, synthetic()), SETTINGS, ROUNDS)
 
 
 def of(result):
@@ -104,7 +105,7 @@ def test_floating_point_operations_are_those_of_the_products_worked_out_by_hand(
 
 def test_a_rule_that_cannot_be_captured_says_why_and_stops_no_other():
     """IL repeats a dropout mask at every step."""
-    found = cost(TASK, NUMBERS, synthetic(), SETTINGS, 2)
+    found = cost(Matched(TASK, TASK_SETTINGS, synthetic()), SETTINGS, 2)
     assert [entry["rule"] for entry in found["results"]] == list(RULES)
     refused = [entry for entry in found["results"] if "refused" in entry]
     assert [entry["rule"] for entry in refused] == ["il-captured"] and refused[0]["metrics"] is None
@@ -115,10 +116,10 @@ def test_a_rule_that_cannot_be_captured_says_why_and_stops_no_other():
 def test_every_rule_is_run_as_often_as_every_other():
     """Warm-up, timed rounds, once for the memory and once for the operations; each of its own rule's own model."""
     calls, progress = [], []
-    counting = Task("synthetic", "mlp", "synthetic", TASK.model, lambda *a: calls.append(1) or F.cross_entropy(*a))
+    counting = Task("synthetic", "mlp", TASK.network, lambda *a: calls.append(1) or F.cross_entropy(*a))
     rules = {name: EAGER[name] for name in ("bp", "zil")}
     settings = {"warmup": 2, "rules": rules}
-    cost(counting, NUMBERS, synthetic(), settings, 3, advance=lambda: progress.append(1))
+    cost(Matched(counting, TASK_SETTINGS, synthetic()), settings, 3, advance=lambda: progress.append(1))
     assert len(calls) == len(rules) * (2 + 3 + 1 + 1)
     assert len(progress) == 2 + 3
 
@@ -126,9 +127,9 @@ def test_every_rule_is_run_as_often_as_every_other():
 def test_inference_needs_more_memory_the_more_values_it_keeps_but_not_the_more_steps_it_makes():
     """Peak memory is of what is alive at once: a meter that adds up all allocations would grow with the steps."""
     rules = {"bp": RULES["bp"]} | {
-        f"il-{steps}": {"label": "IL", "rule": "il", "steps": steps, "gamma": 0.1} for steps in (5, 50)
+        f"il-{steps}": {"label": "IL", "engine": "il", "steps": steps, "gamma": 0.1} for steps in (5, 50)
     }
-    found = cost(TASK, NUMBERS, synthetic(), {"warmup": 1, "rules": rules}, 1)["results"]
+    found = cost(Matched(TASK, TASK_SETTINGS, synthetic()), {"warmup": 1, "rules": rules}, 1)["results"]
     few, many = (entry["metrics"]["peak_bytes"] for entry in found[1:])
     assert many == pytest.approx(few, rel=0.05)  # the profiler of torch 2.3 counts a scalar or two more
 

@@ -21,7 +21,7 @@ import pytest
 from test_data_formats import place, small_cifar10, small_kmnist, small_mnist
 
 from pcbench import cli
-from pcbench.data import _store, images, load
+from pcbench.data import _store, load, module
 from pcbench.errors import DataError
 
 IMAGES = "train-images-idx3-ubyte.gz"
@@ -427,13 +427,13 @@ def test_an_unknown_data_set_is_one_line_and_exit_code_2(monkeypatch, capsys):
         cli.main()
     assert caught.value.code == 2
     told = capsys.readouterr().err
-    assert told.startswith("error: unknown data set 'nope'; the data sets are digits, surnames, mnist")
+    assert told.startswith("error: unknown data set 'nope'; the data sets are ag-news, cifar10, cifar100")
     assert "Traceback" not in told
 
 
 def test_offline_the_command_line_says_what_to_put_where(tmp_path, monkeypatch, capsys):
     spec, _ = small_mnist("http://127.0.0.1:9")
-    monkeypatch.setitem(images.SPECS, "mnist", spec)
+    monkeypatch.setattr(module("mnist"), "SPEC", spec)
     monkeypatch.setattr(sys, "argv", ["pcbench", "fetch", "mnist", "--datasets", str(tmp_path)])
     with pytest.raises(SystemExit) as caught:
         cli.main()

@@ -16,7 +16,7 @@ import scipy.io
 import torch
 import torchvision.datasets as official
 
-from pcbench.data import _store, images
+from pcbench.data import _images, _store
 
 
 def pixels(count, *shape, seed=0):
@@ -90,7 +90,7 @@ def small_mnist(address):
     """An MNIST of 150 and 20 images, published at ``address``: its `Spec`, and the official files by name."""
     content = {name: idx_bytes(array) for name, array in IDX.items()}
     dataset = type("MNIST", (official.MNIST,), {"mirrors": [address]})
-    spec = images.idx("mnist", dataset, [sha256(c) for c in content.values()], (0.25,), (0.5,))
+    spec = _images.idx("mnist", dataset, [sha256(c) for c in content.values()], (0.25,), (0.5,))
     return spec, {f"{name}.gz": gzip.compress(c, mtime=0) for name, c in content.items()}
 
 
@@ -99,7 +99,7 @@ def small_kmnist(address):
     _, files = small_mnist(address)
     dataset = type("KMNIST", (official.KMNIST,), {"mirrors": [address]})
     archives = [sha256(c) for c in files.values()]
-    return images.idx("kmnist", dataset, [""] * 4, (0.25,), (0.5,), archives_sha256=archives), files
+    return _images.idx("kmnist", dataset, [""] * 4, (0.25,), (0.5,), archives_sha256=archives), files
 
 
 CIFAR = {name: pixels(12, 3072, seed=i) for i, name in enumerate(["data_batch_1", "data_batch_2", "test_batch"])}
@@ -130,7 +130,7 @@ def small_cifar10(address, archive=None):
     sums = {name: sha256(content) for name, content in by_name.items()}
     sizes = {name: len(content) for name, content in by_name.items()}
     dataset = type("CIFAR10", (official.CIFAR10,), changes)
-    spec = images.cifar("cifar10", dataset, sums, sizes, (0.25, 0.5, 0.75), (0.5, 0.25, 1.0))
+    spec = _images.cifar("cifar10", dataset, sums, sizes, (0.25, 0.5, 0.75), (0.5, 0.25, 1.0))
     return spec, {official.CIFAR10.filename: archive or tar_gz(members)}
 
 
@@ -150,7 +150,7 @@ def small_cifar100(address):
     sums = {name: sha256(content) for name, content in by_name.items()}
     sizes = {name: len(content) for name, content in by_name.items()}
     dataset = type("CIFAR100", (official.CIFAR100,), changes)
-    spec = images.cifar("cifar100", dataset, sums, sizes, (0.25, 0.5, 0.75), (0.5, 0.25, 1.0))
+    spec = _images.cifar("cifar100", dataset, sums, sizes, (0.25, 0.5, 0.75), (0.5, 0.25, 1.0))
     return spec, {official.CIFAR100.filename: tar_gz({f"cifar-100-python/{n}": c for n, c in by_name.items()})}
 
 
@@ -169,7 +169,7 @@ def small_svhn(address):
         files[name], sums[split], sizes[split] = content, sha256(content), len(content)
         splits[split] = [f"{address}/{name}", name, md5(content)]
     dataset = type("SVHN", (official.SVHN,), {"split_list": splits})
-    return images.svhn("svhn", dataset, sums, sizes, (0.25, 0.5, 0.75), (0.5, 0.25, 1.0)), files
+    return _images.svhn("svhn", dataset, sums, sizes, (0.25, 0.5, 0.75), (0.5, 0.25, 1.0)), files
 
 
 SMALL = {

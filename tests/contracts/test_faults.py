@@ -36,10 +36,10 @@ class Place:
     def __init__(self, folder, digits):
         self.folder = folder
         whole = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        whole["train"]["rules"] = {rule: whole["train"]["rules"][rule] for rule in ("bp", "zil")}
+        whole["train"]["rules"] = ["bp", "zil"]
         whole["tasks"][TASK]["model"] = {"hidden": 8}
         whole["profiles"]["smoke"] |= {"seeds": [0, 1], "rounds": 1}
-        whole["profiles"]["smoke"]["tasks"] = {TASK: whole["profiles"]["smoke"]["tasks"][TASK] | {"epochs": 2}}
+        whole["profiles"]["smoke"]["tasks"] = {TASK: 2}
         self.parameters = whole
         self.write()
         (folder / "datasets").symlink_to(digits)
@@ -48,7 +48,7 @@ class Place:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(self.parameters, sort_keys=False))
 
     def epochs(self, count):
-        self.parameters["profiles"]["smoke"]["tasks"][TASK]["epochs"] = count
+        self.parameters["profiles"]["smoke"]["tasks"][TASK] = count
         self.write()
 
     def start(self, *arguments, before="", **options):

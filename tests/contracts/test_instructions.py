@@ -81,7 +81,7 @@ def parameters():
     """One task, two seeds, one epoch."""
     found = {**OWN, "exactness": {**OWN["exactness"], "dtypes": ["float32"], "seeds": [0]}}
     found["profiles"]["smoke"].update(seeds=[0, 1], rounds=2)
-    found["profiles"]["smoke"]["tasks"]["digits-cnn"]["epochs"] = 1
+    found["profiles"]["smoke"]["tasks"]["digits-cnn"] = 1
     return found
 
 

@@ -16,12 +16,12 @@ import pcbench
 from pcbench import data, params
 from pcbench.errors import UnsupportedModule
 from pcbench.measure import certificates
-from pcbench.measure._setup import first_batch, initial_model
+from pcbench.measure.matched import Matched
 from pcbench.measure.proof import as_metrics
-from pcbench.tasks import get
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = params.load(ROOT / "params.yaml")
+SETTINGS = params.section(OWN, "proof")
 CERTIFICATE = {"equal", "operations", "own_operations", "digest"}
 PARTING = {"result", "step", "expected", "line", "explanation"}
 
@@ -30,19 +30,18 @@ PARTING = {"result", "step", "expected", "line", "explanation"}
 def digits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("datasets")
     data.fetch("digits", folder)
-    return data.load("digits", folder)
+    return folder
 
 
 def made(name, digits, advance=lambda: None):
-    task, numbers = params.task(OWN, name)
-    return certificates.proof(task, numbers, digits, OWN["proof"], advance)
+    return certificates.proof(Matched.load(OWN, name, digits), SETTINGS, advance)
 
 
 @pytest.fixture(scope="module")
 def mlp(digits):
     counted = []
     result = made("digits-mlp", digits, lambda: counted.append(1))
-    assert len(counted) == len(OWN["proof"]["rules"])
+    assert len(counted) == len(SETTINGS["rules"])
     return result
 
 
@@ -51,7 +50,7 @@ def test_zil_is_equal_and_each_control_is_not(mlp):
     assert head == {"schema": 1, "stage": "proof", "task": "digits-mlp", "family": "mlp"}
     found = {record["rule"]: record["metrics"] for record in mlp["results"]}
     assert {record["rule"]: record["label"] for record in mlp["results"]} == {
-        rule: entry["label"] for rule, entry in OWN["proof"]["rules"].items()
+        rule: entry["label"] for rule, entry in SETTINGS["rules"].items()
     }
     assert found["zil"].keys() == CERTIFICATE and found["zil"]["equal"]
     assert found["zil"]["operations"] == found["zil"]["own_operations"] > 10
@@ -75,9 +74,8 @@ def test_a_line_is_the_models_and_the_same_on_every_machine(mlp):
 
 def test_a_result_is_the_same_each_time_and_what_prove_says(mlp, digits):
     assert made("digits-mlp", digits) == mlp
-    task, numbers = get("digits-mlp"), OWN["tasks"]["digits-mlp"]
-    batch = first_batch(digits.train, numbers["batch_size"], seed=0)
-    certificate = pcbench.prove(initial_model(task, numbers, digits, seed=0), *batch, task.loss)
+    matched = Matched.load(OWN, "digits-mlp", digits)
+    certificate = pcbench.prove(matched.model(seed=0), *matched.first_batch(seed=0), matched.task.loss)
     assert certificate.digest == mlp["results"][0]["metrics"]["digest"]
 
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcbench import instructions, provenance
+from pcbench import instructions, provenance, randomness
 from pcbench.files import read_json, write_json
 
 names = st.lists(st.one_of(st.sampled_from(["init", "order", "dropout", "noise"]), st.integers(0, 9)), max_size=3)
@@ -19,7 +19,7 @@ seeds = st.integers(0, 2**32)
 
 
 def draw(seed, *name):
-    return torch.randint(2**62, (4,), generator=provenance.stream(seed, *name)).tolist()
+    return torch.randint(2**62, (4,), generator=randomness.stream(seed, *name)).tolist()
 
 
 @given(first=st.tuples(seeds, names), second=st.tuples(seeds, names))
@@ -32,14 +32,14 @@ def test_a_stream_is_a_function_of_its_seed_and_names_alone(first, second):
 
 def test_drawing_more_from_one_stream_changes_nothing_in_another():
     expected = draw(0, "order", 0)
-    dropout, order = provenance.stream(0, "dropout"), provenance.stream(0, "order", 0)
+    dropout, order = randomness.stream(0, "dropout"), randomness.stream(0, "order", 0)
     torch.randn(1000, generator=dropout)
     assert torch.randint(2**62, (4,), generator=order).tolist() == expected
 
 
 def test_names_that_run_together_are_not_the_same():
     assert (
-        len({provenance.derive(1, *name) for name in (("a", "b"), ("ab",), ("a b",), ("b", "a"), ("a",), (1, "a"))})
+        len({randomness.derive(1, *name) for name in (("a", "b"), ("ab",), ("a b",), ("b", "a"), ("a",), (1, "a"))})
         == 6
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pcbench.check.reproduction import DIFFERS, IDENTICAL, NOT_COMPARABLE, compare, verdict
+from pcbench.check.reproduction import DIFFERS, IDENTICAL, NOT_COMPARABLE, compare_locks, verdict
 from pcbench.errors import ResultError
 
 
@@ -32,7 +32,7 @@ LOCK = {"schema": "2.0", "stages": {**{name: stage() for name in NAMES}, "cost@d
 
 
 def kinds(committed, current):
-    return {name: kind for name, (kind, _) in compare(committed, current).items()}
+    return {name: kind for name, (kind, _) in compare_locks(committed, current).items()}
 
 
 def changed(name, **options):
@@ -52,7 +52,7 @@ def test_other_bits_from_the_same_code_data_and_parameters_differ(name):
 
 @pytest.mark.parametrize("options", [{"dep": "other"}, {"parameter": 4}, {"dep": "other", "out": "other"}])
 def test_what_was_made_from_something_else_is_not_comparable_and_it_is_said_from_what(options):
-    verdicts = compare(LOCK, changed(NAMES[1], **options))
+    verdicts = compare_locks(LOCK, changed(NAMES[1], **options))
     kind, reason = verdicts[NAMES[1]]
     assert kind == NOT_COMPARABLE
     assert ("pcbench/rules" if "dep" in options else "params.yaml:tasks.digits-mlp") in reason

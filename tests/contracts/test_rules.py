@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from pcbench import ZIL, Backprop, Dynamics, InferenceLearning, Schedule
 from pcbench.errors import InvalidParameters, NonFiniteLoss
-from pcbench.rules import by_name
+from pcbench.rules import ENGINES, by_name
 
-EVERY_RULE = pytest.mark.parametrize("name", ["bp", "il", "zil", "zil-state"])
+EVERY_RULE = pytest.mark.parametrize("name", sorted(ENGINES))
 
 
 def test_an_unknown_rule_is_refused_with_those_that_exist():

@@ -15,10 +15,10 @@ from pcbench.measure.scaling import Unrolled, scaling, synthetic_update
 from pcbench.measure.updates import counted
 
 RULES = {
-    "bp": {"label": "BP", "rule": "bp"},
-    "zil": {"label": "Z-IL", "rule": "zil"},
-    "zil-captured": {"label": "Z-IL, captured", "rule": "zil", "captured": True},
-    "il": {"label": "IL", "rule": "il", "steps": 3, "gamma": 0.1},
+    "bp": {"label": "BP", "engine": "bp"},
+    "zil": {"label": "Z-IL", "engine": "zil"},
+    "zil-captured": {"label": "Z-IL, captured", "engine": "zil", "captured": True},
+    "il": {"label": "IL", "engine": "il", "steps": 3, "gamma": 0.1},
 }
 AXES = {
     "depth": {"sizes": [2, 4, 8], "width": 3, "batch": 2, "largest": {"il": 4}},

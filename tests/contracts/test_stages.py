@@ -29,11 +29,15 @@ OWN = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 def parameters(epochs=1, seeds=(0,), lr=0.003):
     """Z-IL and BP only, so that an epoch is short."""
     return {
-        "profiles": {"smoke": {"seeds": list(seeds), "tasks": {"digits-mlp": {"data": "digits", "epochs": epochs}}}},
+        "profiles": {"smoke": {"seeds": list(seeds), "tasks": {"digits-mlp": epochs}}},
         "tasks": {
-            "digits-mlp": {"model": {"hidden": 8}, "batch_size": 64, "optimizer": {"name": "adam", "lr": lr}},
+            "digits-mlp": {
+                **{"network": "mlp", "data": "digits", "model": {"hidden": 8}},
+                **{"batch_size": 64, "optimizer": {"name": "adam", "lr": lr}},
+            },
         },
-        "train": {"rules": {key: OWN["train"]["rules"][key] for key in ("bp", "zil")}},
+        "rules": OWN["rules"],
+        "train": {"rules": ["bp", "zil"]},
     }
 
 
@@ -94,7 +98,7 @@ def test_training_blocked_at_its_end_is_finished_without_training_again(digits, 
     assert rules["zil"]["weights_sha256"] == rules["bp"]["weights_sha256"]
     record = read_json(sidecar(again))
     assert record["result_sha256"] == result_digest(again)
-    assert record["code_sha256"] == code.digest("train", "pcbench.tasks.mlp", "pcbench.data.embedded")
+    assert record["code_sha256"] == code.digest("train", "pcbench.tasks.mlp", "pcbench.data.digits")
     assert (record["parameters"]["epochs"], record["parameters"]["seeds"], record["threads"]) == (3, [0], 1)
 
 

@@ -14,7 +14,7 @@ import zipfile
 import pytest
 import torch
 
-from pcbench.data import _store, text
+from pcbench.data import _store, ag_news, imdb, sst2
 from pcbench.errors import DataError
 
 # (class number, text); the CSV's title and description are two fields.
@@ -49,7 +49,7 @@ def small_ag_news():
         writer = csv.writer(table, quoting=csv.QUOTE_ALL, lineterminator="\n")
         writer.writerows([str(number + 1), *fields] for number, *fields in rows)
         files[f"{split}.csv"] = table.getvalue().encode()
-    return text.ag_news({split: md5(files[f"{split}.csv"]) for split in AG_NEWS}, length=12), files
+    return ag_news.spec({split: md5(files[f"{split}.csv"]) for split in AG_NEWS}, length=12), files
 
 
 def imdb_members():
@@ -77,7 +77,7 @@ def small_imdb(members=None):
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     content = gzip.compress(archive.getvalue(), mtime=0)
-    return text.imdb(md5(content), length=8), {"aclImdb_v1.tar.gz": content}
+    return imdb.spec(md5(content), length=8), {"aclImdb_v1.tar.gz": content}
 
 
 def small_sst2(tables=("train", "dev", "test")):
@@ -91,7 +91,7 @@ def small_sst2(tables=("train", "dev", "test")):
             else:
                 table = "sentence\tlabel\n" + "".join(f"{sentence}\t{label}\n" for label, sentence in SST2[split])
             archive.writestr(f"SST-2/{split}.tsv", table)
-    return text.sst2(md5(content.getvalue()), length=8), {"SST-2.zip": content.getvalue()}
+    return sst2.spec(md5(content.getvalue()), length=8), {"SST-2.zip": content.getvalue()}
 
 
 @pytest.fixture
@@ -122,19 +122,19 @@ def offline(small):
 def test_ag_news_rows_are_class_and_title_with_description(fetch):
     _, folder = fetch(small_ag_news())
     for split, rows in AG_NEWS.items():
-        assert text.ag_news_rows(folder, split) == [(number, f"{title} {body}") for number, title, body in rows]
+        assert ag_news.rows(folder, split) == [(number, f"{title} {body}") for number, title, body in rows]
 
 
 def test_imdb_rows_are_all_negative_reviews_and_then_all_positive_ones(fetch):
     _, folder = fetch(small_imdb())
     for split, rows in IMDB.items():
-        assert text.imdb_rows(folder, split) == rows
+        assert imdb.rows(folder, split) == rows
 
 
 def test_sst2_rows_are_stripped_sentences(fetch):
     _, folder = fetch(small_sst2())
     for split, rows in SST2.items():
-        assert text.sst2_rows(folder, split) == [(number, sentence.strip()) for number, sentence in rows]
+        assert sst2.rows(folder, split) == [(number, sentence.strip()) for number, sentence in rows]
 
 
 def words(data, numbers):

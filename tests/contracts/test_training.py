@@ -14,11 +14,12 @@ from problems import assert_same_bits
 from torch import nn
 from torch.nn import functional as F
 
-from pcbench import provenance
+from pcbench import provenance, randomness
 from pcbench.data import Dataset, Split
 from pcbench.errors import NonFiniteLoss, PCBenchError, ResultError
 from pcbench.files import write_json
 from pcbench.measure import training as measured
+from pcbench.measure.matched import Matched
 from pcbench.measure.training import accuracy, train
 from pcbench.rules import ZIL, Backprop, Captured
 from pcbench.tasks import Task
@@ -42,19 +43,19 @@ def model(data, hidden):
     )
 
 
-TASK = Task("synthetic", "mlp", "synthetic", model)
-NUMBERS = {"model": {"hidden": 6}, "batch_size": 8, "optimizer": {"name": "adam", "lr": 0.05}}
+TASK = Task("synthetic", "mlp", model)
+TASK_SETTINGS = {"model": {"hidden": 6}, "batch_size": 8, "optimizer": {"name": "adam", "lr": 0.05}}
 UPDATES = 3  # for each epoch
 RULES = {
-    "bp": {"label": "BP", "rule": "bp"},
-    "zil": {"label": "Z-IL", "rule": "zil"},
-    "il": {"label": "IL", "rule": "il", "steps": 3, "gamma": 0.1},
+    "bp": {"label": "BP", "engine": "bp"},
+    "zil": {"label": "Z-IL", "engine": "zil"},
+    "il": {"label": "IL", "engine": "il", "steps": 3, "gamma": 0.1},
 }
-WITH_NOISE = {**RULES, "noisy": {"label": "σ = 0.01", "rule": "zil-state", "sigma": 0.01}}
+WITH_NOISE = {**RULES, "noisy": {"label": "σ = 0.01", "engine": "zil-state", "sigma": 0.01}}
 
 
-def run(checkpoint, epochs=4, seed=0, rules=RULES, numbers=NUMBERS, task=TASK, **options):
-    return train(task, numbers, synthetic(), {"rules": rules}, seed, epochs, checkpoint, **options)
+def run(checkpoint, epochs=4, seed=0, rules=RULES, task_settings=TASK_SETTINGS, task=TASK, **options):
+    return train(Matched(task, task_settings, synthetic()), {"rules": rules}, seed, epochs, checkpoint, **options)
 
 
 def by_rule(result):
@@ -64,11 +65,11 @@ def by_rule(result):
 @pytest.mark.parametrize("finished", [1, 3])
 @pytest.mark.parametrize("optimizer", [{"name": "adam", "lr": 0.05}, {"name": "sgd", "lr": 0.1, "momentum": 0.9}])
 def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path, finished, optimizer):
-    numbers = {**NUMBERS, "optimizer": optimizer}
-    expected = run(tmp_path / "whole", numbers=numbers, rules=WITH_NOISE)
-    run(tmp_path / "cut", epochs=finished, numbers=numbers, rules=WITH_NOISE)
+    task_settings = {**TASK_SETTINGS, "optimizer": optimizer}
+    expected = run(tmp_path / "whole", task_settings=task_settings, rules=WITH_NOISE)
+    run(tmp_path / "cut", epochs=finished, task_settings=task_settings, rules=WITH_NOISE)
     torch.randn(7)  # another process draws otherwise
-    assert run(tmp_path / "cut", numbers=numbers, rules=WITH_NOISE) == expected
+    assert run(tmp_path / "cut", task_settings=task_settings, rules=WITH_NOISE) == expected
 
 
 class Interrupted(Exception):
@@ -86,7 +87,7 @@ def test_an_interruption_repeats_no_finished_epoch(tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path / "cut", advance=interrupt)
     learned = []
-    counting = Task("synthetic", "mlp", "synthetic", model, lambda *a: learned.append(1) or F.cross_entropy(*a))
+    counting = Task("synthetic", "mlp", model, lambda *a: learned.append(1) or F.cross_entropy(*a))
     assert run(tmp_path / "cut", task=counting) == expected
     only_bp = {"bp": RULES["bp"]}
     learned.clear()
@@ -139,16 +140,16 @@ def test_zil_stays_at_no_ulp_from_backprop_at_every_update_and_il_does_not(tmp_p
 def test_training_is_the_textbook_loop(tmp_path):
     """Initial weights, order and masks from their streams, written out here with autograd alone."""
     data, seed, epochs = synthetic(), 3, 2
-    with provenance.global_stream(seed, "init"):
+    with randomness.global_stream(seed, "init"):
         network = model(data, hidden=6)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
     losses = []
     for epoch in range(epochs):
-        order = torch.randperm(22, generator=provenance.stream(seed, "order", epoch))
+        order = torch.randperm(22, generator=randomness.stream(seed, "order", epoch))
         losses.append(0.0)
         for step, indices in enumerate((order[:8], order[8:16], order[16:])):
             optimizer.zero_grad()
-            with provenance.global_stream(seed, "dropout", epoch, step):
+            with randomness.global_stream(seed, "dropout", epoch, step):
                 loss = F.cross_entropy(network(data.train.inputs[indices]), data.train.targets[indices])
             loss.backward()
             optimizer.step()
@@ -192,7 +193,7 @@ def test_a_loss_that_is_not_finite_names_rule_seed_epoch_and_update(tmp_path):
 
     rules = {key: RULES[key] for key in ("bp", "zil")}
     with pytest.raises(NonFiniteLoss, match="synthetic, rule 'zil', seed 5, epoch 2, update 2: the loss is nan"):
-        run(tmp_path / "checkpoint", seed=5, rules=rules, task=Task("synthetic", "mlp", "synthetic", model, loss))
+        run(tmp_path / "checkpoint", seed=5, rules=rules, task=Task("synthetic", "mlp", model, loss))
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint"], ids=["empty", "text"])
@@ -205,7 +206,7 @@ def test_a_broken_checkpoint_is_named_with_the_remedy(tmp_path, content):
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     run(tmp_path / "checkpoint", epochs=1)
     with pytest.raises(PCBenchError, match="delete it and run again"):
-        run(tmp_path / "checkpoint", numbers={**NUMBERS, "model": {"hidden": 7}})
+        run(tmp_path / "checkpoint", task_settings={**TASK_SETTINGS, "model": {"hidden": 7}})
 
 
 def test_accuracy_is_measured_in_evaluation_mode_and_the_mode_restored():
@@ -224,24 +225,24 @@ NAMES = [("init",), ("order", 0), ("order", 1), ("dropout", 0, 0), ("dropout", 0
 
 
 def test_streams_are_independent_and_each_repeatable():
-    drawn = [torch.randn(4, generator=provenance.stream(seed, *name)).tolist() for seed in (0, 1) for name in NAMES]
-    assert len({tuple(numbers) for numbers in drawn}) == len(drawn)
+    drawn = [torch.randn(4, generator=randomness.stream(seed, *name)).tolist() for seed in (0, 1) for name in NAMES]
+    assert len({tuple(task_settings) for task_settings in drawn}) == len(drawn)
     torch.randn(100)
-    assert torch.randn(4, generator=provenance.stream(0, "init")).tolist() == drawn[0]
+    assert torch.randn(4, generator=randomness.stream(0, "init")).tolist() == drawn[0]
 
 
 def test_a_streams_seed_is_the_documented_function_of_its_names():
     """The first eight bytes of a SHA-256: the same on every platform, for results are compared between them."""
     first = hashlib.sha256(b'[7, "order", 2]').digest()[:8]
-    assert provenance.derive(7, "order", 2) == int.from_bytes(first, "big") // 2
+    assert randomness.derive(7, "order", 2) == int.from_bytes(first, "big") // 2
 
 
 def test_a_global_stream_restores_what_was_there():
     state = torch.get_rng_state()
-    with provenance.global_stream(0, "dropout"):
+    with randomness.global_stream(0, "dropout"):
         inside = torch.randn(3)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(inside, torch.randn(3, generator=provenance.stream(0, "dropout")))
+    assert torch.equal(inside, torch.randn(3, generator=randomness.stream(0, "dropout")))
 
 
 def test_the_digest_of_weights_sees_names_shapes_types_buffers_and_signs_of_zeros():

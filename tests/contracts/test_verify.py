@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from pcbench.errors import InvalidParameters
+from pcbench.factories import call_factory, load_factory
 from pcbench.measure.divergence import compare
-from pcbench.measure.verify import ABLATIONS, call_factory, load_factory, verify
+from pcbench.measure.verify import BROKEN, verify
 
 FACTORY = """
 import torch
@@ -36,7 +37,7 @@ def test_zil_passes_and_each_broken_condition_does_not(chain):
     found = verify(*batch(chain), advance=lambda: counted.append(1))
     assert found.total.bitwise_equal and found.total.max_ulp == 0
     assert found.buffers.bitwise_equal
-    assert set(found.ablations) == set(ABLATIONS) and len(counted) == 1 + len(ABLATIONS)
+    assert set(found.ablations) == set(BROKEN) and len(counted) == 1 + len(BROKEN)
     for name, divergence in found.ablations.items():
         assert not divergence.bitwise_equal and divergence.relative_l2 > 1e-3, name
 

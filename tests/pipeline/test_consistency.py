@@ -15,8 +15,7 @@ import yaml
 from pcbench import data, params
 from pcbench.check.gate import check, load_expectations
 from pcbench.cli import app
-from pcbench.data.table import loader
-from pcbench.tasks import TASKS
+from pcbench.tasks import networks
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMETERS = params.load(ROOT / "params.yaml")
@@ -26,8 +25,7 @@ FETCH = yaml.safe_load((ROOT / "datasets" / "dvc.yaml").read_text(encoding="utf-
 OTHERS = sorted(path.parent.name for path in ROOT.glob("profiles/*/dvc.yaml"))
 
 sys.path.insert(0, str(ROOT / "profiles"))
-import dependencies  # noqa: E402
-from derive import derive  # noqa: E402
+import pipelines  # noqa: E402
 
 sys.path.pop(0)
 
@@ -43,7 +41,7 @@ def test_every_profile_but_the_default_has_a_pipeline_of_its_own():
 
 @pytest.mark.parametrize("profile", OTHERS)
 def test_a_profiles_pipeline_is_the_one_that_make_profiles_writes(profile):
-    derived = derive((ROOT / "dvc.yaml").read_text(encoding="utf-8"), profile)
+    derived = pipelines.derived((ROOT / "dvc.yaml").read_text(encoding="utf-8"), PARAMETERS, profile)
     written = (ROOT / "profiles" / profile / "dvc.yaml").read_text(encoding="utf-8")
     assert written == derived, "run `make profiles`"
 
@@ -76,7 +74,7 @@ def test_a_pipeline_depends_on_what_exists():
 def test_every_stage_depends_on_exactly_the_code_that_it_imports(path):
     """Else a change of that code would leave its results as they were, or one of other code make them anew."""
     text = (ROOT / path).read_text(encoding="utf-8")
-    assert text.count("    deps:") and text == dependencies.rewritten(text), "run `make profiles`"
+    assert text.count("    deps:") and text == pipelines.rewritten(text, PARAMETERS), "run `make profiles`"
 
 
 def depending(path):
@@ -92,7 +90,10 @@ def depending(path):
     return found
 
 
-TRAINED = {**PROFILES["full"]["tasks"], **PROFILES["default"]["tasks"]}
+TRAINED = {
+    **pipeline("full")["vars"][1]["of_profile"]["tasks"],
+    **pipeline("default")["vars"][1]["of_profile"]["tasks"],
+}
 EXAMPLES = {name: TRAINED[name] for name in ("digits-mlp", "digits-cnn", "surnames-gru", "agnews-rnn")}
 ITEMS = dict.fromkeys(("exactness", "cost", "train", "proof"), EXAMPLES)
 ITEMS |= {"zoo": {"resnet18": {}}, "scaling": {"depth": {}}}
@@ -109,8 +110,10 @@ def of(*tasks):
     [
         ("pcbench/tasks/cnn.py", of("digits-cnn")),
         ("pcbench/tasks/gated_rnn.py", of("surnames-gru")),
-        ("pcbench/data/text.py", of("agnews-rnn") | {"fetch ag-news"}),
-        ("pcbench/data/embedded.py", of("digits-mlp", "digits-cnn", "surnames-gru") | {"fetch digits"}),
+        ("pcbench/data/ag_news.py", of("agnews-rnn") | {"fetch ag-news"}),
+        ("pcbench/data/_text.py", of("agnews-rnn") | {"fetch ag-news"}),
+        ("pcbench/data/digits.py", of("digits-mlp", "digits-cnn") | {"fetch digits"}),
+        ("pcbench/data/_packages.py", of("digits-mlp", "digits-cnn", "surnames-gru") | {"fetch digits"}),
         ("pcbench/rules/zil.py", MEASURED | {"zoo resnet18", "scaling depth"}),
         ("pcbench/measure/updates.py", {each for each in MEASURED if each.startswith("cost")} | {"scaling depth"}),
         ("pcbench/measure/scaling.py", {"scaling depth"}),
@@ -124,7 +127,8 @@ def of(*tasks):
         ("pcbench/check/gate.py", set()),
         ("pcbench/check/reproduction.py", set()),
         ("pcbench/cli.py", set()),
-        ("pcbench/tasks/table.py", set()),
+        ("pcbench/factories.py", set()),
+        ("pcbench/params.py", set()),
         ("requirements.lock", MEASURED | {"zoo resnet18", "scaling depth"}),
     ],
 )
@@ -144,20 +148,27 @@ def test_a_results_provenance_is_an_output_beside_it_and_no_stage_of_measurement
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_a_profile_names_each_tasks_own_data_set(profile):
-    """And its network's and its loader's modules: the pipeline makes a task's stages depend on what is named here."""
-    keys = ("network", "data", "loader")
-    named = {task: [entry[key] for key in keys] for task, entry in PROFILES[profile]["tasks"].items()}
-    assert named == {task: [*TASKS[task], loader(TASKS[task][1])] for task in named}
+def test_a_stage_depends_on_each_of_its_rules_and_on_no_other(profile):
+    for name, stage in pipeline(profile)["stages"].items():
+        (listed,) = ((stage.get("do") or stage)["params"][0]).values()
+        found = [key.removeprefix("rules.") for key in listed if key.startswith("rules.")]
+        rules = [] if name == "report" else params.section(PARAMETERS, name).get("rules", {})
+        assert found == list(rules)
 
 
-def test_every_task_has_its_numbers_and_a_profile_that_trains_it():
-    assert set(PARAMETERS["tasks"]) == set(TASKS)
-    assert {task for profile in PROFILES.values() for task in profile["tasks"]} == set(TASKS)
+def test_every_task_has_a_network_a_data_set_and_a_profile_that_trains_it():
+    assert {task["network"] for task in PARAMETERS["tasks"].values()} <= set(networks())
+    assert {task["data"] for task in PARAMETERS["tasks"].values()} <= set(data.names())
+    assert {task for profile in PROFILES.values() for task in profile["tasks"]} == set(PARAMETERS["tasks"])
 
 
-def test_every_data_set_of_a_profile_is_fetched_by_a_stage():
-    assert FETCH["stages"]["fetch"]["foreach"] == {name: {"loader": loader(name)} for name in data.names()}
+def test_every_rule_is_used_by_a_stage():
+    used = {rule for stage in params.STAGES for rule in params.section(PARAMETERS, stage).get("rules", ())}
+    assert used == set(PARAMETERS["rules"])
+
+
+def test_every_data_set_is_fetched_by_a_stage():
+    assert set(FETCH["stages"]["fetch"]["foreach"]) == set(data.names())
 
 
 def locked(package):
@@ -180,11 +191,11 @@ KEYS = {
     "weights": {"updates", "updates_equal", "max_ulp", "bitwise_equal", "final_l2"},
     "accuracy": {"mean", "low", "high", "seeds", "majority"},
     "cost": {
-        *("seconds_median", "ratio_median", "ratio_q1", "ratio_q3", "peak_bytes", "peak_ratio", "operations", "flops"),
+        *("seconds.median", "ratio.median", "ratio.q1", "ratio.q3", "peak_bytes", "peak_ratio", "operations", "flops"),
     },
-    "captured": {"captured_ratio_median", "captured_ratio_low", "captured_ratio_high", "capture_seconds"},
+    "captured": {"captured_ratio.median", "captured_ratio.low", "captured_ratio.high", "capture_seconds"},
     "proof": {"equal", "operations", "own_operations", "digest"},
-    "scaling": {"exponent", "low", "high", "operations_exponent", "ratio_median", "seconds_median", "operations"},
+    "scaling": {"exponent.seconds.value", "exponent.operations.value", "ratio.median", "operations"},
     "zoo": {"l2", "relative_l2", "max_abs", "max_ulp", "bitwise_equal", "buffers_equal", "bp_repeats_itself"},
 }
 KEYS["zoo"] |= {f"proof.{key}" for key in KEYS["proof"]}
@@ -197,17 +208,29 @@ def figures(profile):
     for task in PROFILES[profile]["tasks"]:
         tasks[task] = {}
         for section, stage in RULES.items():
-            values = dict.fromkeys(KEYS[section], 0)
-            of_rule = dict.fromkeys(PARAMETERS["exactness"]["dtypes"], values) if section == "exactness" else values
-            rules = [rule for rule in PARAMETERS[stage]["rules"] if section != "weights" or rule != "bp"]
-            tasks[task][section] = dict.fromkeys(rules, of_rule)
-            for rule in rules:
-                if PARAMETERS[stage]["rules"][rule].get("captured"):
-                    tasks[task][section][rule] = {**of_rule, **dict.fromkeys(KEYS["captured"], 0)}
-    zoo = {model: dict.fromkeys(KEYS["zoo"], 0) for model in PROFILES[profile]["zoo"]}
-    grown = dict.fromkeys(PARAMETERS["scaling"]["rules"], dict.fromkeys(KEYS["scaling"], 0))
+            tasks[task][section] = {}
+            for rule, entry in params.section(PARAMETERS, stage)["rules"].items():
+                if section == "weights" and rule == params.REFERENCE:
+                    continue
+                values = of_keys(KEYS[section] | (KEYS["captured"] if entry.get("captured") else set()))
+                dtypes = PARAMETERS["exactness"]["dtypes"]
+                tasks[task][section][rule] = dict.fromkeys(dtypes, values) if section == "exactness" else values
+    zoo = {model: of_keys(KEYS["zoo"]) for model in PROFILES[profile]["zoo"]}
+    grown = dict.fromkeys(PARAMETERS["scaling"]["rules"], of_keys(KEYS["scaling"]))
     scaling = dict.fromkeys(PROFILES[profile]["scaling"], grown)
     return {"profile": profile, "tasks": tasks, "zoo": zoo, "scaling": scaling}
+
+
+def of_keys(keys):
+    """Nested dicts with the dotted keys."""
+    found = {}
+    for key in keys:
+        *parents, last = key.split(".")
+        inner = found
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = 0
+    return found
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -237,7 +260,7 @@ def test_every_profile_is_held_to_exactness_in_every_task_and_model(profile):
     for task in PROFILES[profile]["tasks"]:
         for dtype in ("float32", "float64"):
             assert f"exactness.{task}.zil.{dtype}.bitwise_equal" in short
-        assert f"weights.{task}.il.final_l2" in short
+        assert f"weights.{task}.il-20.final_l2" in short
         assert f"proof.{task}.zil.equal" in short
     for model in PROFILES[profile]["zoo"]:
         assert {f"zoo.{model}.bitwise_equal", f"zoo.{model}.proof.equal"} <= short
@@ -245,5 +268,5 @@ def test_every_profile_is_held_to_exactness_in_every_task_and_model(profile):
 
 def test_what_the_default_profile_trains_is_held_to_an_accuracy():
     held = {figure.partition(".")[0] for figure in EXPECTATIONS["accuracy"]}
-    assert set(PROFILES["default"]["tasks"]) <= held <= set(TASKS)
+    assert set(PROFILES["default"]["tasks"]) <= held <= set(PARAMETERS["tasks"])
     assert "default" not in EXPECTATIONS["not_comparable"]

@@ -56,7 +56,7 @@ def load(name, root, classes, length, size):
 
 
 def dataset(name, train, test, classes, length, size):
-    """The `Dataset` of rows; the vocabulary is that of ``train``. See `pcbench.data.text.ag_news` for the numbers."""
+    """The `Dataset` of rows; the vocabulary is that of ``train``. See `pcbench.data.ag_news.spec` for the numbers."""
     words = build_vocab_from_iterator(
         (tokenise(text) for _, text in train), specials=["<pad>", "<unk>"], max_tokens=size
     )

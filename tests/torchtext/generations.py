@@ -27,12 +27,11 @@ RULES = ("bp", "zil")
 
 def updates():
     """For each network its initial weights, its loss and what each rule makes of the weights: dicts of tensors."""
-    import yaml
     from problems import PROBLEMS, bits
 
-    from pcbench import data, tasks
-    from pcbench.measure._setup import first_batch, initial_model
-    from pcbench.provenance import global_stream
+    from pcbench import data, params
+    from pcbench.measure.matched import Matched
+    from pcbench.randomness import global_stream
     from pcbench.rules import by_name
 
     def one_update(model, inputs, targets, loss_fn):
@@ -48,13 +47,11 @@ def updates():
         return result
 
     found = {problem.name: one_update(*problem.build(torch.float32), problem.loss) for problem in PROBLEMS}
-    numbers = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["tasks"]
+    parameters = params.load(ROOT / "params.yaml")
     for name in TASKS:
-        task = tasks.get(name)
-        data.fetch(task.data, ROOT / "datasets")
-        loaded = data.load(task.data, ROOT / "datasets")
-        batch = first_batch(loaded.train, numbers[name]["batch_size"], seed=0)
-        found[name] = one_update(initial_model(task, numbers[name], loaded, seed=0), *batch, task.loss)
+        data.fetch(params.task(parameters, name)["data"], ROOT / "datasets")
+        matched = Matched.load(parameters, name, ROOT / "datasets")
+        found[name] = one_update(matched.model(seed=0), *matched.first_batch(seed=0), matched.task.loss)
     return found
 
 

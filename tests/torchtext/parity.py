@@ -65,11 +65,11 @@ def texts():
 
 def by_pcbench(texts):
     """The vocabulary, and each text's tokens and numbers."""
-    from pcbench.data import text_pipeline
+    from pcbench.data import _texts
 
-    words = text_pipeline.vocabulary(texts[::2])
-    tokens = [text_pipeline.tokenise(text) for text in texts]
-    return {"vocabulary": list(words), "tokens": tokens, "numbers": text_pipeline.encode(texts, words)}
+    words = _texts.vocabulary(texts[::2])
+    tokens = [_texts.tokenise(text) for text in texts]
+    return {"vocabulary": list(words), "tokens": tokens, "numbers": _texts.encode(texts, words)}
 
 
 def by_torchtext(texts):

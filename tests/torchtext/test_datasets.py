@@ -3,17 +3,17 @@
 import pytest
 from contracts.test_text_formats import small_ag_news, small_imdb, small_sst2
 
-from pcbench.data import text
+from pcbench.data import ag_news, imdb, sst2
 
 backend = pytest.importorskip("backend", reason="torchtext is not installed here: run `make test-torchtext`")
 
 SPLITS = [
-    (small_ag_news, text.ag_news_rows, "train"),
-    (small_ag_news, text.ag_news_rows, "test"),
-    (small_imdb, text.imdb_rows, "train"),
-    (small_imdb, text.imdb_rows, "test"),
-    (small_sst2, text.sst2_rows, "train"),
-    (small_sst2, text.sst2_rows, "dev"),
+    (small_ag_news, ag_news.rows, "train"),
+    (small_ag_news, ag_news.rows, "test"),
+    (small_imdb, imdb.rows, "train"),
+    (small_imdb, imdb.rows, "test"),
+    (small_sst2, sst2.rows, "train"),
+    (small_sst2, sst2.rows, "dev"),
 ]
 
 
@@ -25,7 +25,7 @@ def test_the_rows_are_those_of_torchtext_datasets(small, rows, split, fetched):
     assert rows(ours, split) == backend.rows(spec.name, theirs, split)
 
 
-@pytest.mark.parametrize("spec", [text.ag_news(), text.imdb(), text.sst2()], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", [ag_news.SPEC, imdb.SPEC, sst2.SPEC], ids=lambda spec: spec.name)
 def test_addresses_and_checksums_are_torchtext_s(spec):
     module = backend.module(spec.name)
     assert backend.checksums(spec) == module.MD5

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pcbench.data import text_pipeline
-from pcbench.data.text_pipeline import SPECIALS
+from pcbench.data import _texts
 
 REASON = "torchtext is not installed here: run `make test-torchtext`"
 build_vocab_from_iterator = pytest.importorskip("torchtext.vocab", reason=REASON).build_vocab_from_iterator
@@ -55,25 +54,25 @@ def test_every_row_of_ag_news_test_file_agrees_across_environments(tmp_path):
 
 @pytest.mark.parametrize("text", parity.ADVERSARIAL, ids=range(len(parity.ADVERSARIAL)))
 def test_an_adversarial_text_has_the_tokens_of_basic_english(text):
-    assert text_pipeline.tokenise(text) == basic_english(text)
+    assert _texts.tokenise(text) == basic_english(text)
 
 
 def test_every_character_splits_words_or_does_not_as_in_basic_english():
     characters = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
     text = "".join(f"a{character}b \n" for character in characters)
-    assert text_pipeline.tokenise(text) == basic_english(text)
+    assert _texts.tokenise(text) == basic_english(text)
 
 
 @given(TEXT)
 def test_any_text_has_the_tokens_of_basic_english(text):
-    assert text_pipeline.tokenise(text) == basic_english(text)
+    assert _texts.tokenise(text) == basic_english(text)
 
 
 @given(st.lists(TEXT), st.lists(TEXT), st.one_of(st.none(), st.integers(3, 10)))
 @example(["<unk> <unk> b b a a <pad>"], ["a <unk> c"], 4)
 def test_any_texts_have_the_vocabulary_and_the_numbers_of_torchtext(texts, others, size):
-    expected = build_vocab_from_iterator(map(basic_english, texts), specials=list(SPECIALS), max_tokens=size)
+    expected = build_vocab_from_iterator(map(basic_english, texts), specials=list(_texts.SPECIALS), max_tokens=size)
     expected.set_default_index(expected["<unk>"])
-    words = text_pipeline.vocabulary(texts, size)
+    words = _texts.vocabulary(texts, size)
     assert list(words) == expected.get_itos()
-    assert text_pipeline.encode(others, words) == [expected(basic_english(text)) for text in others]
+    assert _texts.encode(others, words) == [expected(basic_english(text)) for text in others]

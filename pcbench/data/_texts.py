@@ -89,7 +89,7 @@ def buckets(lengths, batch_size, generator):
     Args:
         lengths: int64 ``(texts,)``.
         batch_size: how many texts a batch has; one of them may have fewer.
-        generator: a ``torch.Generator`` on the CPU, such as `pcbench.provenance.stream` makes.
+        generator: a ``torch.Generator`` on the CPU, such as `pcbench.randomness.stream` makes.
 
     Returns:
         List of int64 tensors: the texts of each batch. Every text is in one of them.

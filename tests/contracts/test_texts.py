@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcbench.data.text_pipeline import batches, buckets, encode, encode_padded, token_counts, tokenise, vocabulary
+from pcbench.data._texts import batches, buckets, encode, encode_padded, token_counts, tokenise, vocabulary
 
 
 @pytest.mark.parametrize(

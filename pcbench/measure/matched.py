@@ -1,0 +1,98 @@
+"""Matched runs: the same initial weights, the same batches in the same order, the same random masks for every rule."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pcbench import data, params, tasks
+from pcbench.data import Dataset
+from pcbench.data._texts import batches
+from pcbench.errors import InvalidParameters, told
+from pcbench.randomness import global_stream, stream
+from pcbench.rules import from_entry
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A task with its settings and its data: what all rules' runs of it have in common, as functions of a seed.
+
+    Attributes:
+        task: what is learned, and its loss.
+        settings: the task's entry in params.yaml: ``model``, ``batch_size``, ``optimizer``.
+        data: the data set.
+    """
+
+    task: tasks.Task
+    settings: dict[str, Any]
+    data: Dataset
+
+    @classmethod
+    def load(cls, parameters, name, datasets):
+        """Read the task called ``name`` with its data set.
+
+        Args:
+            parameters: see `pcbench.params.load`.
+            name: the task's name.
+            datasets: the folder that holds the data sets.
+
+        Raises:
+            InvalidParameters: no such task, network or data set.
+            DataError: see `pcbench.data.load`.
+        """
+        settings = params.task(parameters, name)
+        task = tasks.named(name, settings["network"])
+        return cls(task, settings, data.load(settings["data"], datasets))
+
+    def model(self, seed):
+        """A new model in training mode.
+
+        Raises:
+            InvalidParameters: the model cannot be made of the task's settings.
+        """
+        numbers = self.settings["model"]
+        with global_stream(seed, "init"):
+            try:
+                return self.task.network(self.data, **numbers)
+            except Exception as error:
+                raise InvalidParameters(
+                    f"task {self.task.name!r}: no model can be made of {numbers} ({told(error)}); "
+                    f"see tasks.{self.task.name}.model in params.yaml"
+                ) from error
+
+    def batches(self, seed, epoch):
+        """Yield the epoch's shuffled batches ``(inputs, targets)``; the last one may be smaller."""
+        split, size = self.data.train, self.settings["batch_size"]
+        generator = stream(seed, "order", epoch)
+        if split.bucketed:
+            for indices, inputs in batches(split.inputs, size, generator):
+                yield inputs, split.targets[indices]
+            return
+        order = torch.randperm(len(split.targets), generator=generator)
+        for indices in order.split(size):
+            yield split.inputs[indices], split.targets[indices]
+
+    def first_batch(self, seed):
+        """The first batch that training with ``seed`` sees."""
+        return next(self.batches(seed, epoch=0))
+
+    def optimizer(self, model):
+        """A new optimizer of the model's parameters.
+
+        Raises:
+            InvalidParameters: no such optimizer, or it has no such argument.
+        """
+        makers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+        name = self.settings["optimizer"]["name"]
+        options = {key: value for key, value in self.settings["optimizer"].items() if key != "name"}
+        if name not in makers:
+            raise InvalidParameters(f"unknown optimizer {name!r}; the optimizers are {', '.join(makers)}")
+        try:
+            return makers[name](model.parameters(), **options)
+        except (TypeError, ValueError) as error:
+            raise InvalidParameters(f"optimizer {name!r} with {options}: {error}") from error
+
+
+def make_rule(entry, model, seed):
+    """The learning rule of an entry under ``rules`` in params.yaml; its noise comes from the seed's own stream."""
+    return from_entry(entry, model, stream(seed, "noise"))
