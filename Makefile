@@ -20,7 +20,7 @@ PIPELINE = $(if $(filter default,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.ya
 # Which stored run `make bench-compare` compares with: the last one, or a number.
 RUN ?=
 
-.PHONY: help known-profile repro test test-all test-torchtext test-wild bench bench-compare lint profiles clean
+.PHONY: help known-profile repro test test-all test-torchtext test-wild bench bench-compare lint docs profiles clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -70,7 +70,10 @@ bench-compare: $(VENV)/.installed ## the same, compared with the last stored run
 	@pytest benchmarks --benchmark-compare$(if $(RUN),=$(RUN)) --benchmark-columns=median,iqr,rounds $(ARGS)
 
 lint: $(VENV)/.installed ## what the code must look like
-	@ruff check . && ruff format --check .
+	@ruff check . && ruff format --check . && mypy
+
+docs: $(VENV)/.installed ## the API's documentation from its docstrings, in .pcbench/docs
+	@pdoc pcbench pcbench.errors pcbench.rules pcbench.nn pcbench.tasks pcbench.data -d google -o .pcbench/docs
 
 profiles: $(VENV)/.installed ## write what follows from params.yaml and the code: pipelines, cards of data sets
 	@$(BIN)/python profiles/pipelines.py

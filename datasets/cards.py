@@ -10,12 +10,17 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from pcbench import data  # noqa: E402
+from pcbench.data._store import Spec  # noqa: E402
 
 
-def card(name):
-    """The text of a data set's card."""
+def card(name: str) -> str:
+    """The text of a data set's card.
+
+    Raises:
+        InvalidParameters: no data set of that name.
+    """
     module = data.module(name)
-    title, _, rest = module.__doc__.partition(".\n")
+    title, _, rest = str(module.__doc__).partition(".\n")
     before, citation = rest.rstrip().split("\n## Citation\n")
     table, checksums = before.split("\n\n## Checksums\n")
     sums = "\n".join(f"{digest}  {what}" for what, digest in verified(module.SPEC).items())
@@ -25,7 +30,7 @@ def card(name):
     )
 
 
-def verified(spec):
+def verified(spec: Spec) -> dict[str, str]:
     """What a fetch compares with: ``{file or archive: checksum}``, of archives only where nobody publishes the content's."""
     archives = getattr(spec.make, "args", [spec.name, ()])[1]
     sums = {archive.name: archive.digest.partition(":")[2] for archive in archives if archive.digest}

@@ -1,6 +1,7 @@
 """PCBench: is predictive coding really backprop, bit for bit, and what does it cost?"""
 
 import importlib
+from typing import Any
 
 # Imported when first asked for: the command line must come before torch, see `pcbench.instructions`.
 _HOMES = {
@@ -23,7 +24,7 @@ _HOMES = {
 __all__ = [*_HOMES]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _HOMES:
         found = getattr(importlib.import_module(f"pcbench.{_HOMES[name]}"), name)
     elif name in ("errors", "nn", "rules"):
@@ -34,5 +35,5 @@ def __getattr__(name):
     return found
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

@@ -6,7 +6,7 @@ from pathlib import Path
 from pcbench import instructions
 
 
-def main():
+def main() -> None:
     """Run the command line, held to one instruction set unless it takes timings."""
     command, *arguments = sys.argv[1:] or ["--help"]
     parts = {part for each in arguments for part in Path(each).parts} if command == "reproduce" else {command}

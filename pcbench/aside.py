@@ -5,11 +5,12 @@ The patches are global, the modes are each thread's own: every patch asks which 
 
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 import torch
-from torch.overrides import _get_current_function_mode, _pop_mode, _push_mode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode, _push_mode
 
 
 class Patches:
@@ -19,11 +20,11 @@ class Patches:
         make: makes the patches on the `contextlib.ExitStack` that it is given.
     """
 
-    def __init__(self, make):
+    def __init__(self, make: Callable[[ExitStack], None]) -> None:
         self._make, self._blocks, self._undo, self._lock = make, 0, ExitStack(), threading.RLock()
 
     @contextmanager
-    def made(self):
+    def made(self) -> Iterator[None]:
         """Run the block under the patches."""
         with self._lock:
             if not self._blocks:
@@ -39,9 +40,9 @@ class Patches:
 
 
 @contextmanager
-def off(kind):
+def off(kind: type[TorchFunctionMode]) -> Iterator[None]:
     """Run the block with the modes of ``kind`` that are on in this thread switched off."""
-    taken = []
+    taken: list[TorchFunctionMode] = []
     _take(kind, taken)
     try:
         yield
@@ -59,7 +60,7 @@ def _give_back(taken):
         _push_mode(taken.pop())
 
 
-def unnoticed(kind):
+def unnoticed(kind: type[TorchFunctionMode]) -> Patches:
     """Patches for code that must not notice that modes of ``kind`` are on: it would take another way than usually.
 
     And autograd's engine, if it is started by a name that modes do not see, is told to ``kind.engine_started``.

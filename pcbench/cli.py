@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,7 +31,7 @@ Datasets = Annotated[Path, typer.Option(help="the folder that holds the data set
 
 
 @app.callback()
-def start(context: typer.Context):
+def start(context: typer.Context) -> None:
     """What holds for every command: no code but the checkout's own, except on a user's own network, wherever it lies."""
     instructions.asked()
     if context.invoked_subcommand != "verify":
@@ -39,7 +39,7 @@ def start(context: typer.Context):
 
 
 @app.command()
-def tasks(params_file: ParamsFile = Path("params.yaml")):
+def tasks(params_file: ParamsFile = Path("params.yaml")) -> None:
     """List what can be trained."""
     listed = params.load(params_file)["tasks"]
     table(("task", "network", "data set"), [[(name, task["network"], task["data"]) for name, task in listed.items()]])
@@ -49,7 +49,7 @@ def tasks(params_file: ParamsFile = Path("params.yaml")):
 def fetch(
     name: Annotated[str, typer.Argument(metavar="DATASET", help=f"one of: {', '.join(data.names())}")],
     datasets: Datasets = Path("datasets"),
-):
+) -> None:
     """Bring a data set into datasets/, verified byte by byte."""
     folder = data.fetch(name, datasets)
     loaded = data.load(name, datasets)
@@ -70,7 +70,7 @@ def exactness(
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
     datasets: Datasets = Path("datasets"),
-):
+) -> None:
     """Compare one weight update of every rule with backpropagation's (Table 1)."""
     say(f"wrote {stages.exactness(_experiment(task, profile, params_file, datasets))}")
 
@@ -81,7 +81,7 @@ def cost(
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
     datasets: Datasets = Path("datasets"),
-):
+) -> None:
     """Time every rule's weight update beside backpropagation's (Table 2)."""
     say(f"wrote {stages.cost(_experiment(task, profile, params_file, datasets))}")
 
@@ -92,7 +92,7 @@ def train(
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
     datasets: Datasets = Path("datasets"),
-):
+) -> None:
     """Train every rule from the same weights on the same batches (Table 3). Interrupted, it resumes when run again."""
     try:
         say(f"wrote {stages.train(_experiment(task, profile, params_file, datasets))}")
@@ -107,7 +107,7 @@ def proof(
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
     datasets: Datasets = Path("datasets"),
-):
+) -> None:
     """Compare every rule's weight update with backpropagation's as programs: the certificates (Table 5)."""
     say(f"wrote {stages.proof(_experiment(task, profile, params_file, datasets))}")
 
@@ -117,7 +117,7 @@ def zoo(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="a classifier of torchvision, such as resnet18")],
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
-):
+) -> None:
     """Compare one weight update of Z-IL with backpropagation's on one of torchvision's classifiers (Table 4)."""
     parameters = params.load(params_file)
     params.profile(parameters, profile)
@@ -129,7 +129,7 @@ def scaling(
     axis: Annotated[str, typer.Argument(metavar="AXIS", help="depth, length, width or batch")],
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
-):
+) -> None:
     """Time weight updates of synthetic networks that grow along one axis (Table 6)."""
     parameters = params.load(params_file)
     params.profile(parameters, profile)
@@ -143,7 +143,7 @@ def graph(
     levelled: Annotated[bool, typer.Option(help="pad edges that skip levels with identity vertices")] = True,
     params_file: ParamsFile = Path("params.yaml"),
     datasets: Datasets = Path("datasets"),
-):
+) -> None:
     """Show a task's network as a graph of local functions, level by level; with -o, draw it."""
     from pcbench.report import drawing  # brings matplotlib, which the other commands need not wait for
 
@@ -157,7 +157,7 @@ def graph(
 
 
 @app.command(name="report")
-def report_command(profile: Profile = "default", params_file: ParamsFile = Path("params.yaml")):
+def report_command(profile: Profile = "default", params_file: ParamsFile = Path("params.yaml")) -> None:
     """Turn results into tables, figures and one page, reports/index.html."""
     from pcbench.report.build import build  # brings matplotlib and scipy, which the other commands need not wait for
     from pcbench.report.results import stale
@@ -180,7 +180,7 @@ def check(
     profile: Profile = "default",
     expectations: Annotated[Path, typer.Option(help="what the figures have to meet")] = Path("expectations.yaml"),
     params_file: ParamsFile = Path("params.yaml"),
-):
+) -> None:
     """Hold the report's figures to what is expected of them: exit code 1, and what fell short, if they do not.
 
     Says too whether the deterministic results are the committed ones, bit for bit: the reproduction's verdict.
@@ -210,7 +210,7 @@ def check(
 
 
 @app.command()
-def repro(profile: Profile = "default"):
+def repro(profile: Profile = "default") -> None:
     """Bring every result and the report up to date: what `make repro` runs, one run at a time."""
     pipeline.run(profile, params.load())
 
@@ -222,7 +222,7 @@ def compare(
     ],
     second: Annotated[str, typer.Argument(metavar="B", help="the other run")],
     profile: Annotated[str, typer.Option(help="of a git revision: which profile's results")] = "default",
-):
+) -> None:
     """Compare two runs: environments first, then whether, and at which update, parameter and bit, their results part.
 
     Exits with 0 if all are identical or (timings, accuracies) compatible, with 1 if one differs, with 2 if one cannot be
@@ -240,7 +240,7 @@ def compare(
 def reproduce(
     result: Annotated[Path, typer.Argument(metavar="RESULT", help="such as results/default/train/digits-mlp")],
     datasets: Datasets = Path("datasets"),
-):
+) -> None:
     """Make one result again from its provenance, and say whether it is the same: exit codes as `pcbench compare`."""
     from pcbench.check.repeat import repeat
 
@@ -251,7 +251,7 @@ def reproduce(
 def pack(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="the archive, a zip file")],
     profile: Profile = "default",
-):
+) -> None:
     """Write results, provenance, parameters and locks into one archive, which `pcbench compare` reads anywhere."""
     from pcbench.check import runs
 
@@ -294,13 +294,13 @@ def verify(
     keep_fused: Annotated[
         bool, typer.Option("--keep-fused", help="leave nn.LSTM, nn.GRU and nn.RNN whole: one vertex, not local in time")
     ] = False,
-):
+) -> None:
     """Check your own network: is a weight update of the rule bit-identical to backpropagation's?
 
     Prints a table with a row for each parameter, and exits with 0 if every bit is the same, else with 1. With --prove the
     programs must be the same too; where one cannot be captured, the exit code is 2.
     """
-    options = {key: value for key, value in (("steps", steps), ("gamma", gamma)) if value is not None}
+    options: dict[str, Any] = {key: value for key, value in (("steps", steps), ("gamma", gamma)) if value is not None}
     options["convert"] = not keep_fused
     sys.path.insert(0, "")  # as `python -m` does: the user's own module lies where the command is called
     model, inputs, targets, loss_fn = call_factory(load_factory(factory))
@@ -330,6 +330,6 @@ def _cells(divergence):
     return f"{divergence.l2:.3g}", ulps, "yes" if divergence.bitwise_equal else "no"
 
 
-def main():
+def main() -> None:
     """Run the command line; see `pcbench.terminal.run` for its exit codes."""
     run(app)

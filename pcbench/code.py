@@ -9,6 +9,7 @@ import hashlib
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pcbench.errors import PCBenchError
 
@@ -20,11 +21,9 @@ _HARMLESS = ("__init__", "__main__", "cli", "code", "errors", "forms", "params",
 HARMLESS = {f"pcbench/{name}.py" for name in _HARMLESS}
 _CHECKS = {("pcbench.params", "load")}
 THIN = ("pcbench.cli", "pcbench.params", "pcbench.stages")
-# Whose files are found by looking: all of them count.
-WHOLE = ("pcbench.rules",)
 
 
-def closure(*entries, root=PACKAGE.parent):
+def closure(*entries: str, root: Path = PACKAGE.parent) -> list[str]:
     """Return the files that the entries depend on, paths relative to ``root``, sorted.
 
     All imports of a module count, those inside functions too; so do files beside it that it names in a string (templates).
@@ -37,7 +36,9 @@ def closure(*entries, root=PACKAGE.parent):
     Raises:
         PCBenchError: there is no such module or function.
     """
-    pending, seen, files = [tuple(entry.partition(":")[::2]) for entry in entries], set(), set()
+    pending = [tuple(entry.partition(":")[::2]) for entry in entries]
+    seen: set[tuple[str, ...]] = set()
+    files: set[Path] = set()
     while pending:
         entry = module, name = pending.pop()
         if entry in seen | _CHECKS:
@@ -52,8 +53,6 @@ def closure(*entries, root=PACKAGE.parent):
         tree = _parsed(path)
         parts = _used(tree, name, module) if name else [tree]
         pending += [(parent, "") for parent in _parents(module)]
-        if module in WHOLE:
-            pending += [(f"{module}.{beside.stem}", "") for beside in path.parent.glob("[!_]*.py")]
         for node in (node for part in parts for node in ast.walk(part)):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 pending += _imported(node, module, path, root, parts)
@@ -62,26 +61,34 @@ def closure(*entries, root=PACKAGE.parent):
     return sorted({path.relative_to(root).as_posix() for path in files} - HARMLESS)
 
 
-def of_command(command, *modules, root=PACKAGE.parent):
+def of_command(command: str, *modules: str, root: Path = PACKAGE.parent) -> list[str]:
     """Return the files that ``pcbench <command>`` depends on, see `closure`.
 
     Args:
         command: its name on the command line.
         modules: what it imports by a name known at run time: a loader, a network.
         root: the folder that holds the package.
+
+    Raises:
+        PCBenchError: there is no such command or module.
     """
     for node in _parsed(_path("pcbench.cli", root)).body:
         for decorator in getattr(node, "decorator_list", ()):
             if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "app.command":
-                named = next((word.value.value for word in decorator.keywords if word.arg == "name"), node.name)
+                keywords: Any = decorator.keywords
+                named = next((word.value.value for word in keywords if word.arg == "name"), node.name)
                 if named == command:
                     return closure(f"pcbench.cli:{node.name}", *modules, root=root)
     raise PCBenchError(f"pcbench has no command {command!r}")
 
 
 @cache
-def digest(command, *modules):
-    """Return the SHA-256 over the names and contents of the files that a command depends on, see `of_command`."""
+def digest(command: str, *modules: str) -> str:
+    """Return the SHA-256 over the names and contents of the files that a command depends on, see `of_command`.
+
+    Raises:
+        PCBenchError: there is no such command or module.
+    """
     sha = hashlib.sha256()
     for file in of_command(command, *modules):
         # Line ends are git's business.
@@ -90,7 +97,7 @@ def digest(command, *modules):
     return sha.hexdigest()
 
 
-def check_beside(folder="."):
+def check_beside(folder: str | Path = ".") -> None:
     """Refuse to run another checkout's code on this one's parameters and results.
 
     Raises:
@@ -104,7 +111,7 @@ def check_beside(folder="."):
         )
 
 
-def version(package=PACKAGE):
+def version(package: Path = PACKAGE) -> tuple[str | None, bool | None]:
     """Return the git commit of the package's checkout, and whether its code has changed since; (None, None) without one."""
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None, None  # not a file of the repository around it, if there is one

@@ -2,6 +2,7 @@
 
 import sysconfig
 import traceback
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class ResultError(PCBenchError):
     """A result file is missing, unreadable or of another schema."""
 
 
-def told(error):
+def told(error: BaseException) -> str:
     """One line for an exception from code that is not ours: its type, its text, and where it was raised."""
     libraries = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "purelib", "platlib"))
     ours = str(Path(__file__).parent)
@@ -46,8 +47,12 @@ def told(error):
 
 
 @contextmanager
-def foreign_code(what, remedy):
-    """Make one line of whatever code that is not ours raises; ``sys.exit()`` in it must not pass for a verdict."""
+def foreign_code(what: str, remedy: str) -> Iterator[None]:
+    """Make one line of whatever code that is not ours raises; ``sys.exit()`` in it must not pass for a verdict.
+
+    Raises:
+        InvalidParameters: the block has raised something else than a `PCBenchError`; says ``what``, what, and ``remedy``.
+    """
     try:
         yield
     except PCBenchError:

@@ -3,14 +3,16 @@
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pcbench.errors import InvalidParameters, foreign_code
 
 
-def load_factory(specification):
+def load_factory(specification: str) -> Callable[[], Any]:
     """Return the callable named by ``package.module:factory`` or ``path/to/file.py:factory``.
 
     Raises:
@@ -27,11 +29,13 @@ def load_factory(specification):
     return factory
 
 
-def call_factory(factory):
+def call_factory(
+    factory: Callable[[], Any],
+) -> tuple[torch.nn.Module, Any, Any, Callable[[Any, Any], torch.Tensor]]:
     """Call ``factory`` under a fixed seed and check what it returned.
 
     Returns:
-        ``(model, inputs, targets, loss_fn)``.
+        ``(model, inputs, targets, loss_fn)``, see `pcbench.divergence`.
 
     Raises:
         InvalidParameters: it raised an exception, or returned something else.

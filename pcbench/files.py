@@ -5,8 +5,10 @@ import math
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -15,7 +17,7 @@ from pcbench.errors import InvalidParameters, PCBenchError, ResultError
 
 
 @contextmanager
-def atomic(path):
+def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; when the block succeeds it replaces ``path``, when it fails it vanishes.
 
     Raises:
@@ -24,11 +26,11 @@ def atomic(path):
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise _unwritable(path.parent, error) from error
     os.close(handle)
-    temporary = Path(temporary)
+    temporary = Path(made)
     try:
         yield temporary
         # mkstemp makes the file private; results are as readable as any other file of the user's.
@@ -47,7 +49,7 @@ def atomic(path):
         temporary.unlink(missing_ok=True)
 
 
-def check_writable(path):
+def check_writable(path: str | Path) -> None:
     """Raise now what writing the file or folder ``path`` would raise hours later; nothing is left behind.
 
     Raises:
@@ -74,7 +76,7 @@ def _unwritable(folder, error):
 
 
 @contextmanager
-def alone(path, what):
+def alone(path: str | Path, what: str) -> Iterator[None]:
     """Run the block while no other process runs one with the same lock file ``path``; wait for it, and say so.
 
     Raises:
@@ -95,23 +97,33 @@ def alone(path, what):
         lock.release()
 
 
-def write_text(path, text):
-    """Write ``text`` to ``path`` atomically, with Unix line ends so that hashes agree on every platform."""
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` to ``path`` atomically, with Unix line ends so that hashes agree on every platform.
+
+    Raises:
+        PCBenchError: see `atomic`.
+    """
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_json(path, value):
-    """Write ``value`` to ``path`` atomically: same value, same bytes. NaN is refused: it is not JSON."""
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` to ``path`` atomically: same value, same bytes.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which is not JSON; see `finite_or_none`.
+        TypeError: something in it is of a type that JSON does not have.
+        PCBenchError: see `atomic`.
+    """
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def finite_or_none(value):
+def finite_or_none(value: Any) -> Any:
     """The value, or None for infinity and NaN, which JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_json(path):
+def read_json(path: str | Path) -> Any:
     """Return the JSON value stored at ``path``.
 
     Raises:
@@ -125,7 +137,10 @@ def read_json(path):
         raise ResultError(f"{str(path)!r} cannot be read ({error}); delete it and run `dvc repro`") from error
 
 
-class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
+_Safe: Any = yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader
+
+
+class _Loader(_Safe):
     """PyYAML's, but a key that stands twice is an error: the second would silently win."""
 
     def construct_mapping(self, node, deep=False):
@@ -138,7 +153,7 @@ class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoa
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path, error=InvalidParameters, remedy="mend it"):
+def read_yaml(path: str | Path, error: type[PCBenchError] = InvalidParameters, remedy: str = "mend it") -> Any:
     """Return the YAML value stored at ``path``.
 
     Raises:
@@ -154,8 +169,14 @@ def read_yaml(path, error=InvalidParameters, remedy="mend it"):
     return parse_yaml(text, path, error, remedy)
 
 
-def parse_yaml(text, path, error=InvalidParameters, remedy="mend it"):
-    """Return the value of YAML ``text`` that came from ``path``; see `read_yaml`."""
+def parse_yaml(
+    text: str, path: str | Path, error: type[PCBenchError] = InvalidParameters, remedy: str = "mend it"
+) -> Any:
+    """Return the value of YAML ``text`` that came from ``path``.
+
+    Raises:
+        error: see `read_yaml`.
+    """
     merged = next((i for i, line in enumerate(text.splitlines(), 1) if line.startswith(_CONFLICT)), None)
     if merged:
         raise error(f"{str(path)!r} is half merged (line {merged} is git's mark of a conflict); {remedy}")

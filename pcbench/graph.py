@@ -9,12 +9,12 @@ the error wave of Z-IL has reached it completely. In a *levelled* graph every ed
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
+from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pcbench.errors import InvalidParameters
 from pcbench.nn.convert import copied
@@ -42,8 +42,8 @@ class Vertex:
 
     name: str
     parents: tuple[int, ...] = ()
-    predict: Callable[..., tuple[torch.Tensor, ...]] | None = field(default=None, repr=False)
-    parameters: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    predict: Callable[..., tuple[Tensor, ...]] | None = field(default=None, repr=False)
+    parameters: dict[str, Tensor] = field(default_factory=dict, repr=False)
     clamped: bool = False
     level: int | None = None
 
@@ -63,7 +63,7 @@ class Graph:
     outputs: tuple[int, ...]
 
     @classmethod
-    def from_module(cls, model, inputs, *, granularity="layer"):
+    def from_module(cls, model: nn.Module, inputs: Any, *, granularity: str = "layer") -> "Graph":
         """Run a copy of ``model`` on ``inputs`` (a tensor, or a tuple as forward takes them) and return its graph.
 
         Args:
@@ -82,17 +82,18 @@ class Graph:
         return Run(model, recording, inputs, outputs, granularity).graph
 
     @property
-    def depth(self):
+    def depth(self) -> int:
         """The largest level: the time that the error wave takes from the output to the first layer."""
         return max((v.level for v in self.vertices if v.level is not None), default=0)
 
-    def levelled(self):
+    def levelled(self) -> "Graph":
         """Return the graph with identity vertices on every edge that skips levels, one chain per value, shared."""
-        children = [[] for _ in self.vertices]
+        children: list[list[Any]] = [[] for _ in self.vertices]
         for vertex in self.vertices:
             for parent in set(vertex.parents) if vertex.level is not None else ():
                 children[parent].append(vertex.level)
-        vertices, moved = [], {}  # moved[old position, level at which it is read] = new position
+        vertices: list[Vertex] = []
+        moved: dict[tuple[int, int | None], int] = {}  # moved[old position, level at which it is read] = new position
         for position, vertex in enumerate(self.vertices):
             parents = tuple(moved.get((p, vertex.level), moved[p, None]) for p in vertex.parents)
             moved[position, None] = len(vertices)
@@ -106,7 +107,7 @@ class Graph:
             self, vertices=tuple(vertices), outputs=tuple(moved[position, None] for position in self.outputs)
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [f"{'level':>5}  {'vertex':32}  {'parents':32}  parameters"]
         for vertex in self.vertices:
             level = "" if vertex.level is None else vertex.level
@@ -115,7 +116,7 @@ class Graph:
         return "\n".join(rows)
 
 
-def identity(value):
+def identity(value: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Return ``value``: the function of the vertices that only carry an error onwards."""
     return value
 
@@ -131,9 +132,22 @@ class Run:
 
     Attributes:
         graph: `Graph`.
+
+    Raises:
+        InvalidParameters: unknown granularity.
+        UnsupportedModule: see `pcbench.recording.Recording.value`.
     """
 
-    def __init__(self, model, recording, inputs, outputs, granularity="layer", of_model=None, loss=None):
+    def __init__(
+        self,
+        model: nn.Module,
+        recording: Recording,
+        inputs: tuple[Any, ...],
+        outputs: Any,
+        granularity: str = "layer",
+        of_model: int | None = None,
+        loss: Tensor | None = None,
+    ) -> None:
         if granularity not in GRANULARITIES:
             raise InvalidParameters(f"granularity {granularity!r} is none of {', '.join(GRANULARITIES)}")
         of_model = len(recording.operations) if of_model is None else of_model
@@ -142,9 +156,9 @@ class Run:
         read = [value for operation in self._after for value in operation.reads if value.operation < of_model]
         self._first_after = of_model
         self._loss = None if loss is None else recording.value(loss)
-        if loss is not None and self._loss.operation < of_model:
+        if self._loss is not None and self._loss.operation < of_model:
             read.append(self._loss)  # the model has computed it itself
-        self._returned = dict.fromkeys((*returned, *read))
+        self._returned: dict[Value, Any] = dict.fromkeys((*returned, *read))
         _isolate_outputs(operations, self._returned)
         names = {id(p): name for name, p in model.named_parameters()}
         self._groups = _grouped(operations, self._returned, merge_chains=granularity == "layer")
@@ -172,15 +186,18 @@ class Run:
         outputs = tuple(dict.fromkeys(len(inputs) + self._last[v.operation] for v in self._returned.values()))
         return Graph(_with_levels(vertices, outputs), len(inputs), outputs)
 
-    def loss(self, outputs):
+    def loss(self, outputs: Sequence[tuple[Tensor, ...]]) -> Tensor:
         """The loss of the model's output values, computed by the operations that came after the model.
 
         Args:
             outputs: the values of the vertices at ``graph.outputs``, in that order.
+
+        Returns:
+            A tensor with one element, with its history from these values on.
         """
         first = [self._groups[position - self.graph.inputs][-1] for position in self.graph.outputs]
         made = dict(zip(first, outputs, strict=True))
-        at = {old: made[new.operation][new.number] for old, new in self._returned.items()}
+        at: dict[Value | None, Tensor] = {old: made[new.operation][new.number] for old, new in self._returned.items()}
         for number, operation in enumerate(self._after, self._first_after):
             results = operation.call(at.__getitem__)
             at.update((Value(number, i), result) for i, result in enumerate(results))
@@ -261,9 +278,9 @@ def _module_of(parameters):
     return ".".join(same[0] for same in takewhile(lambda parts: len(set(parts)) == 1, zip(*owners, strict=False)))
 
 
-def tensors_of(value):
+def tensors_of(value: Any) -> list[Tensor]:
     """The tensors in what a model is given or returns: a tensor, a container, a dataclass or another plain object."""
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):
         value = list(value.values())

@@ -18,16 +18,16 @@ from pcbench.errors import InvalidParameters
 
 VARIABLE = "PCBENCH_CPU"
 DEFAULT, NATIVE = "avx2", "native"
-PINS = {
+PINS: dict[str, dict[str, str]] = {
     DEFAULT: {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"},
     "baseline": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"},
     NATIVE: {},
 }
-_NEEDED = {DEFAULT: {"avx2", "fma"}}
+_NEEDED: dict[str, set[str]] = {DEFAULT: {"avx2", "fma"}}
 _BEFORE = "PCBENCH_CPU_BEFORE"  # names of the variables that `pin` has set, for `release`
 
 
-def asked():
+def asked() -> str:
     """The name in `PINS` that the environment variable ``PCBENCH_CPU`` gives, or the default.
 
     Raises:
@@ -39,7 +39,7 @@ def asked():
     return name
 
 
-def pin(cpuinfo=Path("/proc/cpuinfo")):
+def pin(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
     """Hold this process and its children to the instruction set that was `asked` for.
 
     Nothing is done where the processor lacks it, or torch was imported before: then the provenance says so, and the
@@ -55,14 +55,18 @@ def pin(cpuinfo=Path("/proc/cpuinfo")):
     os.environ[_BEFORE] = ",".join(PINS[name])
 
 
-def release():
+def release() -> None:
     """Undo a `pin` that this process has inherited: for timings."""
     for variable in os.environ.pop(_BEFORE, "").split(","):
         os.environ.pop(variable, None)
 
 
-def in_force():
-    """What the provenance records: ``asked`` for, ``pinned`` (a name in `PINS`), and what torch says is in ``force``."""
+def in_force() -> dict[str, str]:
+    """What the provenance records: ``asked`` for, ``pinned`` (a name in `PINS`), and what torch says is in ``force``.
+
+    Raises:
+        InvalidParameters: see `asked`.
+    """
     import torch  # here only: this module's work is done before torch is imported
 
     held = [name for name, settings in PINS.items() if settings and settings.items() <= os.environ.items()]
@@ -70,7 +74,7 @@ def in_force():
     return {"asked": asked(), "pinned": held[0] if held else NATIVE, "force": capability}
 
 
-def travels(recorded):
+def travels(recorded: dict[str, str] | None) -> bool:
     """Whether a result with this record of `in_force` has the bits that any other processor would give it."""
     return recorded == {"asked": DEFAULT, "pinned": DEFAULT, "force": "AVX2"}
 

@@ -1,5 +1,6 @@
 """Reading params.yaml: every number that an experiment depends on."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -7,6 +8,11 @@ from pydantic import AfterValidator, Field
 from pcbench.errors import InvalidParameters
 from pcbench.files import read_yaml
 from pcbench.forms import Different, Form, Given, Natural, Open, Positive, Some, Table, Text, fault
+
+# Tables of texts, numbers, lists and tables, as YAML and JSON give them; their form is checked where they are read.
+Parameters = dict[str, Any]  # params.yaml, or what of it a result depends on
+Settings = dict[str, Any]  # a section of a YAML file, or an entry in one: a profile, a task, a rule
+Result = dict[str, Any]  # what a stage writes, a record of it, its provenance, or a report's metrics
 
 REFERENCE = "bp"  # the rule that all others are held to
 STAGES = ("exactness", "cost", "train", "proof", "zoo", "scaling")
@@ -134,7 +140,7 @@ class _Parameters(Form):
     scaling: _Scaling
 
 
-def load(path: Any = "params.yaml") -> dict[str, Any]:
+def load(path: str | Path = "params.yaml") -> Parameters:
     """Return the parameters as nested dicts, as they stand in the file.
 
     Raises:
@@ -149,7 +155,7 @@ def load(path: Any = "params.yaml") -> dict[str, Any]:
     return parameters
 
 
-def _dangling(parameters: dict[str, Any]) -> str | None:
+def _dangling(parameters: Parameters) -> str | None:
     """The first name that means nothing, in words."""
     for name, entry in parameters["profiles"].items():
         for missing in entry["tasks"].keys() - parameters["tasks"].keys():
@@ -162,7 +168,7 @@ def _dangling(parameters: dict[str, Any]) -> str | None:
     return None
 
 
-def profile(parameters: dict[str, Any], name: str) -> dict[str, Any]:
+def profile(parameters: Parameters, name: str) -> Settings:
     """Return the profile called ``name``.
 
     Raises:
@@ -171,7 +177,7 @@ def profile(parameters: dict[str, Any], name: str) -> dict[str, Any]:
     return _named("profile", name, parameters["profiles"])
 
 
-def task(parameters: dict[str, Any], name: str) -> dict[str, Any]:
+def task(parameters: Parameters, name: str) -> Settings:
     """Return the settings of the task called ``name``: its network, its data set, and the numbers of its training.
 
     Raises:
@@ -180,7 +186,7 @@ def task(parameters: dict[str, Any], name: str) -> dict[str, Any]:
     return _named("task", name, parameters["tasks"])
 
 
-def section(parameters: dict[str, Any], stage: str) -> dict[str, Any]:
+def section(parameters: Parameters, stage: str) -> Settings:
     """Return the section of a stage, with the entries of its rules in place of their identifiers, in the table's order."""
     found, rules = dict(parameters[stage]), parameters["rules"]
     if "rules" in found:
@@ -188,7 +194,7 @@ def section(parameters: dict[str, Any], stage: str) -> dict[str, Any]:
     return found
 
 
-def epochs(profile: dict[str, Any], task: str) -> int:
+def epochs(profile: Settings, task: str) -> int:
     """Return how many epochs a profile trains a task.
 
     Raises:
@@ -199,7 +205,7 @@ def epochs(profile: dict[str, Any], task: str) -> int:
     return profile["tasks"][task]
 
 
-def of_stage(parameters: dict[str, Any], profile_name: str, stage: str, name: str) -> dict[str, Any]:
+def of_stage(parameters: Parameters, profile_name: str, stage: str, name: str) -> Parameters:
     """Return every parameter that a result depends on, as its provenance records them.
 
     Args:
@@ -218,7 +224,7 @@ def of_stage(parameters: dict[str, Any], profile_name: str, stage: str, name: st
         if name not in settings["axes"]:
             raise InvalidParameters(f"cost is not measured along {name!r}; the axes are {', '.join(settings['axes'])}")
         return {"scaling": {**settings, "axes": {name: settings["axes"][name]}}}
-    found = {"task": task(parameters, name), stage: settings}
+    found: Parameters = {"task": task(parameters, name), stage: settings}
     if stage == "cost":
         found["rounds"] = entry["rounds"]
     if stage == "train":
@@ -226,8 +232,12 @@ def of_stage(parameters: dict[str, Any], profile_name: str, stage: str, name: st
     return found
 
 
-def of_profile(parameters: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return every parameter that a profile's report depends on: what is only of other profiles is left out."""
+def of_profile(parameters: Parameters, name: str) -> Parameters:
+    """Return every parameter that a profile's report depends on: what is only of other profiles is left out.
+
+    Raises:
+        InvalidParameters: there is no such profile.
+    """
     entry = profile(parameters, name)
     stages = {stage: section(parameters, stage) for stage in STAGES}
     return {"profile": entry, "tasks": {task: parameters["tasks"][task] for task in entry["tasks"]}, **stages}
@@ -243,7 +253,7 @@ def differing(first: Any, second: Any, at: str = "") -> list[str]:
     return [] if first == second else [at]
 
 
-def _named(kind: str, name: str, table: dict[str, Any]) -> Any:
+def _named(kind: str, name: str, table: Settings) -> Any:
     if name not in table:
         raise InvalidParameters(f"unknown {kind} {name!r}; the {kind}s are {', '.join(table)}")
     return table[name]

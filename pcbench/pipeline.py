@@ -15,12 +15,12 @@ from pcbench.files import alone, check_writable
 _PATIENCE = 20  # seconds that the stages have for their end
 
 
-def folder(profile):
+def folder(profile: str) -> Path:
     """The folder of the profile's dvc.yaml: the default profile's is the repository's own."""
     return Path("." if profile == "default" else f"profiles/{profile}")
 
 
-def run(profile, parameters):
+def run(profile: str, parameters: params.Parameters) -> None:
     """Bring every result and the report of a profile up to date.
 
     Raises:

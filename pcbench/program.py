@@ -13,10 +13,12 @@ arguments and the digests of what it reads, whatever names and order the capture
 import hashlib
 import operator
 import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
@@ -68,7 +70,7 @@ class Canonical:
     draws: int
 
     @property
-    def digest(self):
+    def digest(self) -> str:
         """One digest of all results."""
         return _digest(sorted(self.results.items()), self.draws)
 
@@ -88,22 +90,22 @@ class Program:
     names: dict[int, str] = field(repr=False)
 
     @property
-    def operations(self):
+    def operations(self) -> int:
         """How many operations a weight update takes."""
         return sum(node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload) for node in self.nodes)
 
     @property
-    def nodes(self):
+    def nodes(self) -> Iterable[fx.Node]:
         """The nodes of the program's graph."""
         return self.module.graph.nodes
 
-    def canonical(self):
+    def canonical(self) -> Canonical:
         """See `Canonical`."""
         return _Canoniser(self).canonical()
 
 
-def batch_tensors(inputs, targets):
-    """The tensors among inputs and targets, and a function that puts others in their places."""
+def batch_tensors(inputs: Any, targets: Any) -> tuple[list[torch.Tensor], Callable[[Iterable[torch.Tensor]], Any]]:
+    """The tensors among inputs and targets, and a function that puts others in their places: ``(inputs, targets)``."""
     leaves, structure = pytree.tree_flatten((inputs, targets))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
 
@@ -116,7 +118,19 @@ def batch_tensors(inputs, targets):
     return [leaves[place] for place in places], filled
 
 
-def capture(rule, inputs, targets, loss_fn, lines=True):
+class _Rule(Protocol):
+    """What is captured: `pcbench.rules.Rule`, of which this room knows nothing."""
+
+    model: nn.Module
+
+    def gradients(
+        self, inputs: Any, targets: Any, loss_fn: Callable[[Any, Any], torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[torch.Tensor, torch.Tensor]]: ...
+
+
+def capture(
+    rule: _Rule, inputs: Any, targets: Any, loss_fn: Callable[[Any, Any], torch.Tensor], lines: bool = True
+) -> tuple[Program, torch.Tensor, dict[torch.Tensor, torch.Tensor]]:
     """Run one weight update of ``rule`` on real data, and return its `Program` and what it has computed.
 
     Nothing is left in ``param.grad``; buffers and random state advance as they do in every update.
@@ -132,7 +146,7 @@ def capture(rule, inputs, targets, loss_fn, lines=True):
         UnsupportedModule: what happens depends on the values of tensors, or on chance that is not torch's; names the line.
     """
     tensors, filled = batch_tensors(inputs, targets)
-    found = []
+    found: list[Any] = []
     before = random_digest(torchs=False)
 
     def update(*traced):
@@ -140,7 +154,8 @@ def capture(rule, inputs, targets, loss_fn, lines=True):
         found[:] = [loss, gradients]
         return loss, list(gradients.values())
 
-    options = {"record_stack_traces": lines} if "record_stack_traces" in make_fx.__kwdefaults__ else {}
+    keywords: Any = make_fx.__kwdefaults__
+    options: dict[str, Any] = {"record_stack_traces": lines} if "record_stack_traces" in keywords else {}
     try:
         module = make_fx(update, tracing_mode="real", **options)(*tensors)
     except RuntimeError as error:
@@ -321,8 +336,13 @@ def _aliased(schema):
     return [i for i, argument in enumerate(schema.arguments) if argument.alias_info]
 
 
-def written_positions(target, schema):
-    """The positions of the arguments into which an operation writes."""
+def written_positions(target: Any, schema: Any) -> Sequence[int]:
+    """The positions of the arguments into which an operation writes.
+
+    Args:
+        target: what an `fx.Node` calls.
+        schema: the operation's, ``target._schema``; None if it has none.
+    """
     if target in _STATISTICS:
         return _STATISTICS[target]
     if schema is None or not schema.is_mutable:

@@ -5,22 +5,24 @@ import json
 import platform
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pcbench import code, instructions
 from pcbench.files import write_json
+from pcbench.params import Parameters
 
 SIDECAR = ".provenance.json"
 RECORDED = ("torch", "torchvision", "numpy", "scikit-learn", "faker", "pcbench")
 
 
-def digest(value):
+def digest(value: Any) -> str:
     """Return the SHA-256 of a JSON value in canonical form."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def weights_digest(model):
+def weights_digest(model: torch.nn.Module) -> str:
     """Return the SHA-256 over the names, shapes and bits of all parameters and buffers of ``model``."""
     sha = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -29,7 +31,7 @@ def weights_digest(model):
     return sha.hexdigest()
 
 
-def result_digest(result):
+def result_digest(result: str | Path) -> str:
     """Return the SHA-256 of a result: of a file's bytes, or of the names and bytes of a folder's files."""
     result = Path(result)
     sha = hashlib.sha256()
@@ -38,13 +40,15 @@ def result_digest(result):
     return sha.hexdigest()
 
 
-def sidecar(result):
+def sidecar(result: str | Path) -> Path:
     """Return the path of the provenance that belongs to ``result``, a file or a folder."""
     result = Path(result)
     return result.with_name(result.name.removesuffix(".json") + SIDECAR)
 
 
-def write_sidecar(result, parameters, data_sha256, code_sha256=None):
+def write_sidecar(
+    result: str | Path, parameters: Parameters, data_sha256: str | None, code_sha256: str | None = None
+) -> None:
     """Write ``<result>.provenance.json`` beside a result (a file, or a folder of them).
 
     It is a file of its own, and an output of its own in the pipeline, because a deterministic result's bytes must not
@@ -55,6 +59,9 @@ def write_sidecar(result, parameters, data_sha256, code_sha256=None):
         parameters: the JSON value of every parameter that the result depends on.
         data_sha256: the digest of the data set that it was computed from; None if there was none.
         code_sha256: the digest of the code that it was computed by, see `pcbench.code.digest`.
+
+    Raises:
+        PCBenchError: it cannot be written.
     """
     commit, changed = code.version()
     record = {

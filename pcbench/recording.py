@@ -1,26 +1,28 @@
 """What one forward pass did, operation by operation, so that each can be evaluated again at other values.
 
-The state form (`pcbench.rules.dynamics`) needs every vertex's function at values that are not its own prediction. The
+The state form (`pcbench.rules.zil_state`) needs every vertex's function at values that are not its own prediction. The
 operations of the forward pass are replayed for that; the forward itself does not run again, so that whatever else it
 does (counts, logs, draws, advances buffers) happens once, as under backpropagation. Hence the function of a vertex is the
 one that the forward pass has run: what carries no gradient there (a mask made by a comparison, a random draw, a number
 taken out by ``.item()``, the branch taken) is a constant of the weight update.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 from unittest.mock import patch
 
 import torch
+from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined] # not in its stub
 from torch.overrides import _get_current_function_mode, _pop_mode_temporarily
 
 from pcbench.aside import Patches
 from pcbench.errors import PCBenchError, UnsupportedModule, told
 from pcbench.randomness import random_state, set_random_state
-from pcbench.values import Tensor, Values, edge_of, mapped, tensors_in, writes
+from pcbench.values import Edge, Tensor, Values, edge_of, mapped, tensors_in, writes
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,15 @@ class Recording(Values):
         UnsupportedModule: a value arose, or was written to, in a way that cannot be repeated; names module and line.
     """
 
-    def __init__(self, model, inputs=()):
+    def __init__(self, model: nn.Module, inputs: Sequence[Tensor] = ()) -> None:
         super().__init__(model)
-        self.operations = []
-        self._known = {}  # gradient edge: Value
+        self.operations: list[Operation] = []
+        self._known: dict[Edge, Value] = {}
         self._sources = {id(x): (x, frozenset({i})) for i, x in enumerate(inputs)}
-        self._constants = {}  # (id, version) of a tensor that is no value: the tensor, and a copy
+        # By id and version of a tensor that is no value: the tensor, and a copy.
+        self._constants: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._seeing = _SEEING.made()
         self._seeing.__enter__()
         return super().__enter__()
@@ -100,9 +103,13 @@ class Recording(Values):
             self._sources.update((id(t), (t, inputs)) for t in tensors_in(out) if not t.requires_grad)
         return inputs
 
-    def value(self, tensor):
-        """The `Value` that a tensor with a history is."""
-        edge = edge_of(tensor)
+    def value(self, tensor: Tensor) -> Value:
+        """The `Value` that a tensor with a history is.
+
+        Raises:
+            UnsupportedModule: its operation has not been seen.
+        """
+        edge: Any = edge_of(tensor)
         if edge not in self._known:
             # A write to its base gives a view another history, and nobody sees that arise.
             if not tensor._is_view() or isinstance(edge[0], torch._C._FunctionBase):
@@ -111,7 +118,7 @@ class Recording(Values):
                     "autograd function's `apply`, torch.func or torch.autograd.grad inside forward), so that it cannot be "
                     "evaluated at other values; Z-IL in error form can learn it, inference in state form cannot"
                 )
-            base, view = self.value(tensor._base), _geometry(tensor)
+            base, view = self.value(_base(tensor)), _geometry(tensor)
             self._add(Operation("view", lambda at: (view(at(base)),), (base,)), [edge])
         return self._known[edge]
 
@@ -200,15 +207,23 @@ class Recording(Values):
 
     _retain = _hooked
 
-    def seen(self, function, args, kwargs):
-        """Note a custom ``function``, which may stand for a module's hooks on gradients."""
+    def seen(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Note a custom ``function``, and return its result.
+
+        Raises:
+            UnsupportedModule: it stands for a module's hooks on gradients.
+        """
         if function.__name__ == "BackwardHookFunction":
             self._hooked()
         with _pop_mode_temporarily():
             return self.__torch_function__(function, (), args, kwargs)
 
-    def saving(self, hooks):
-        """Refuse hooks that change what operations save, unless they are torch's own, which give back what was saved."""
+    def saving(self, hooks: saved_tensors_hooks) -> None:
+        """Refuse hooks that change what operations save, unless they are torch's own, which give back what was saved.
+
+        Raises:
+            UnsupportedModule: they are not.
+        """
         if type(hooks) is saved_tensors_hooks or not type(hooks).__module__.startswith("torch."):
             self._hooked()
 
@@ -363,7 +378,7 @@ def _repeated(func, state):
     return run
 
 
-def autocast_state():
+def autocast_state() -> tuple[str, torch.dtype, bool]:
     """The autocast that is on, as arguments for `torch.autocast`: device type, dtype, whether it is enabled."""
     if not hasattr(torch, "get_autocast_dtype"):  # torch 2.3
         if torch.is_autocast_enabled():

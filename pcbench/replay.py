@@ -1,20 +1,26 @@
 """A captured program made ready to run: straightened, and with the quickest way to call each operation."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pcbench.program import PASSED_ON, written_positions
+from pcbench.program import PASSED_ON, Program, written_positions
 
-_NAMESPACES = (torch, torch.Tensor, torch._C._nn, torch._C._special, torch._C._fft, torch._C._linalg)
+# Not all of these are in PyTorch's stubs.
+_NAMESPACES = (torch, torch.Tensor, torch._C._nn, torch._C._special, torch._C._fft, torch._C._linalg)  # type: ignore[attr-defined]
 
 
-def straightened(program, tensors):
+def straightened(
+    program: Program, tensors: Sequence[torch.Tensor]
+) -> tuple[Callable[..., Any], tuple[torch.Tensor, ...]]:
     """The program as a function of what it reads, without what only autograd needed.
 
     Args:
-        program: `pcbench.program.Program`; it stays as it is.
+        program: it stays as it is.
         tensors: the batch's, on which it was captured.
 
     Returns:

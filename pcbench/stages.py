@@ -1,4 +1,9 @@
-"""The stages of the pipeline: parameters and data in, one result out, its provenance beside it."""
+"""The stages of the pipeline: parameters and data in, one result out, its provenance beside it.
+
+A stage raises `pcbench.errors.InvalidParameters` where there is no such profile, task, network, rule, or option of one,
+`pcbench.errors.DataError` where its data set is missing or does not verify, and `pcbench.errors.PCBenchError` where its
+result cannot be written; what a rule or a measurement raises beside these stands there.
+"""
 
 import shutil
 from dataclasses import dataclass
@@ -6,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from pcbench import code, data, instructions, params, tasks, workers
+from pcbench import code, data, instructions, params, rules, tasks, workers
 from pcbench.files import alone, check_writable, read_json, write_json
 from pcbench.graph import Graph
 from pcbench.measure import certificates
@@ -35,12 +40,12 @@ class Experiment:
 
     task: str
     profile: str
-    parameters: dict
+    parameters: params.Parameters
     datasets: Path
     results: Path = Path("results")
     checkpoints: Path = CHECKPOINTS
 
-    def result(self, stage):
+    def result(self, stage: str) -> Path:
         """Where the result of ``stage`` goes; that it can is made sure of here, before the work.
 
         Raises:
@@ -56,7 +61,7 @@ def _matched(experiment):
     return Matched.load(experiment.parameters, experiment.task, experiment.datasets)
 
 
-def exactness(experiment):
+def exactness(experiment: Experiment) -> Path:
     """Table 1 for one task: divergence from backpropagation after one weight update. Returns the result's path."""
     recorded, path, settings = _begun("exactness", experiment)
     matched = _matched(experiment)
@@ -68,7 +73,7 @@ def exactness(experiment):
     return _write(path, result, recorded, matched.data.sha256)
 
 
-def cost(experiment):
+def cost(experiment: Experiment) -> Path:
     """Table 2 for one task: time and memory per weight update. Returns the result's path."""
     recorded, path, settings = _begun("cost", experiment)
     rounds = params.profile(experiment.parameters, experiment.profile)["rounds"]
@@ -79,7 +84,7 @@ def cost(experiment):
     return _write(path, result, recorded, matched.data.sha256)
 
 
-def train(experiment):
+def train(experiment: Experiment) -> Path:
     """Table 3 for one task: every seed trained, in as many processes as there are cores. Returns the result's folder.
 
     Finished epochs are kept under ``.pcbench/checkpoints``, also when all is done: an interrupted stage goes on there, and
@@ -119,7 +124,7 @@ def _train(experiment, recorded, folder, data_sha256):
     write_json(finished, asked)
 
 
-def proof(experiment):
+def proof(experiment: Experiment) -> Path:
     """Table 5 for one task: whether each rule's weight update is backpropagation's program. Returns the result's path."""
     recorded, path, settings = _begun("proof", experiment)
     matched = _matched(experiment)
@@ -129,7 +134,7 @@ def proof(experiment):
     return _write(path, result, recorded, matched.data.sha256)
 
 
-def zoo(experiment):
+def zoo(experiment: Experiment) -> Path:
     """Tables 4 and 5 for one of torchvision's classifiers, which stands in the task's place. Returns the result's path."""
     from pcbench.measure import zoo as zoo_measure  # brings torchvision, which the other stages need not wait for
 
@@ -142,27 +147,27 @@ def zoo(experiment):
     return _write(path, result, recorded, None)
 
 
-def scaling(experiment):
+def scaling(experiment: Experiment) -> Path:
     """Table 6 for one axis, which stands in the task's place: how cost grows. Returns the result's path."""
     from pcbench.measure import scaling as scaling_measure
 
     parameters = params.of_stage(experiment.parameters, experiment.profile, "scaling", experiment.task)
     settings, path = parameters["scaling"], experiment.result("scaling")
-    recorded = parameters, code.digest("scaling")  # as in `zoo`: no task's code is in it
+    recorded = parameters, code.digest("scaling", *rule_modules(settings))  # as in `zoo`: no task's code is in it
     reproducible()
     with progress(f"scaling {experiment.task}", len(settings["axes"][experiment.task]["sizes"])) as advance:
         result = scaling_measure.scaling(experiment.task, settings, advance)
     return _write(path, result, recorded, None)
 
 
-def graph(task, parameters, datasets):
+def graph(task: str, parameters: params.Parameters, datasets: str | Path) -> Graph:
     """The `pcbench.graph.Graph` of a task's network, on the first batch that its first seed sees."""
     matched = Matched.load(parameters, task, datasets)
     inputs, _ = matched.first_batch(seed=0)
     return Graph.from_module(matched.model(seed=0), inputs)
 
 
-def reproducible():
+def reproducible() -> None:
     """Ask PyTorch for the same bits every time: one thread, so that no sum depends on how many cores there are."""
     torch.set_num_threads(1)
     # What torch.use_deterministic_algorithms(True) does, without its import of the compiler, which takes over a second.
@@ -183,8 +188,22 @@ def _begun(stage, experiment):
     """
     parameters = params.of_stage(experiment.parameters, experiment.profile, stage, experiment.task)
     task = parameters["task"]
-    made_by = code.digest(stage, tasks.module_name(task["network"]), data.module_name(task["data"]))
+    made_by = code.digest(
+        stage, tasks.module_name(task["network"]), data.module_name(task["data"]), *rule_modules(parameters[stage])
+    )
     return (parameters, made_by), experiment.result(stage), parameters[stage]
+
+
+def rule_modules(settings: params.Settings) -> list[str]:
+    """The modules of the rules of a stage, which are code that it depends on.
+
+    Args:
+        settings: the stage's section, see `pcbench.params.section`.
+
+    Raises:
+        InvalidParameters: no rule of that name.
+    """
+    return sorted({rules.module_name(entry["engine"]) for entry in settings.get("rules", {}).values()})
 
 
 def _compare_rules(experiment, dtype, seed):

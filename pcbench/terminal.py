@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -19,17 +21,17 @@ from pcbench.errors import PCBenchError, told
 console = Console(markup=False, highlight=False, soft_wrap=True)
 
 
-def say(text):
+def say(text: str) -> None:
     """Print ``text`` as it is: a bracket in a path is a bracket, and no line is folded."""
     console.print(text)
 
 
-def table(heads, sections):
+def table(heads: Iterable[str], sections: Iterable[Iterable[Iterable[Any]]]) -> None:
     """Print a table; cells fold rather than lose letters.
 
     Args:
         heads: the columns' heads.
-        sections: lists of rows, with a line between two of them; a row holds a text for each column.
+        sections: lists of rows, with a line between two of them; a row holds, for each column, what its cell says.
     """
     made = Table(*(Column(Text(head), overflow="fold") for head in heads))
     for rows in sections:
@@ -40,7 +42,7 @@ def table(heads, sections):
 
 
 @contextmanager
-def progress(description, total):
+def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
     """Show a progress bar; yield the function that advances it by one."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
@@ -83,15 +85,19 @@ class _Output:
             return None
 
 
-def run(app):
+def run(app: Callable[[], Any]) -> None:
     """Call ``app``, which ends with SystemExit; errors that the user can mend are one line and exit code 2.
 
     So is every other exception: a traceback's exit code would be 1, and 1 means "not equal" here.
     ``PCBENCH_TRACEBACK=1`` shows where it came from.
+
+    Raises:
+        SystemExit: ``app``'s own, or with exit code 2, or 130 after Ctrl-C.
     """
     before = sys.stdout, sys.stderr
     # Without any stream (`>&-`), Python has None in its place.
-    sys.stdout, sys.stderr = (_Output(stream) if stream else open(os.devnull, "w") for stream in before)  # noqa: SIM115
+    streams: Any = (_Output(stream) if stream else open(os.devnull, "w") for stream in before)  # noqa: SIM115
+    sys.stdout, sys.stderr = streams
     try:
         with _terminated():
             app()

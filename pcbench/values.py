@@ -19,13 +19,16 @@ import os
 import sys
 import warnings
 from collections import namedtuple
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext, suppress
+from types import FrameType
+from typing import Any, NoReturn, Self, cast, overload
 from weakref import ref
 
 import torch
 from torch import nn
 from torch.autograd import forward_ad
-from torch.autograd.graph import GradientEdge, _engine_run_backward
+from torch.autograd.graph import GradientEdge, Node, _engine_run_backward
 from torch.overrides import TorchFunctionMode
 
 from pcbench.aside import off, unnoticed
@@ -35,6 +38,7 @@ _LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
 _NAMES = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift", "matmul")
 _IN_PLACE = {"__setitem__", *(f"__i{name}__" for name in _NAMES)}
 Tensor = torch.Tensor
+Edge = tuple[Node, int]  # a gradient edge
 # Until torch 2.4 a node does not tell what it takes, and the engine starts at tensors only: see `Values.metadata`.
 _NODES_TELL = hasattr(torch._C._FunctionBase, "_input_metadata")
 _Metadata = namedtuple("_Metadata", "shape dtype device")
@@ -49,17 +53,19 @@ class Values(TorchFunctionMode):
         UnsupportedModule: forward itself calls ``backward``; names the module and the line.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self._model = model
-        self._leaves = {}  # gradient edge of a value: its leaf
-        self._values = {}  # id of a leaf: (the leaf, the edge of its value)
-        self._asked_for = []  # nodes that forward has been given: they, and what they lead to, may carry hooks
-        self._retaining = []  # references to the values that want to keep their errors in ``grad``
-        self._hooked_nodes = set()
-        self._seen = {}  # node: what is known of each of its outputs, where it does not tell
+        self._leaves: dict[Edge, Tensor] = {}  # gradient edge of a value: its leaf
+        self._values: dict[int, tuple[Tensor, Edge]] = {}  # id of a leaf: (the leaf, the edge of its value)
+        # Nodes that forward has been given: they, and what they lead to, may carry hooks.
+        self._asked_for: list[Node | None] = []
+        self._retaining: list[ref[Tensor]] = []  # references to the values that want to keep their errors in ``grad``
+        self._hooked_nodes: set[Node] = set()
+        # By node, what is known of each of its outputs, where it does not tell.
+        self._seen: dict[Node, dict[int, _Metadata]] = {}
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._aside = _ASIDE.made()
         self._aside.__enter__()
         return super().__enter__()
@@ -92,7 +98,7 @@ class Values(TorchFunctionMode):
         if tensor.requires_grad and (edge := edge_of(tensor)) is not None:
             self._seen.setdefault(edge[0], {})[edge[1]] = _Metadata(tensor.shape, tensor.dtype, tensor.device)
 
-    def metadata(self, node):
+    def metadata(self, node: Node) -> Sequence[Any]:
         """Shape, dtype and device of each of a node's outputs; None for one of which nothing is known."""
         if _NODES_TELL:
             return node._input_metadata
@@ -124,14 +130,14 @@ class Values(TorchFunctionMode):
         """Whether an operation's result is its argument, or a view of it: then it is no vertex of its own."""
         return id(tensor) in self._values or (tensor._is_view() and id(tensor._base) in self._values)
 
-    def leaf(self, tensor, kept=()):
+    def leaf(self, tensor: Any, kept: Collection[Edge] = ()) -> Any:
         """What a reader of ``tensor`` is given: the leaf of its value; a parameter, and what is no tensor, as it is."""
         if not isinstance(tensor, Tensor) or not tensor.requires_grad:
             return tensor
         edge = edge_of(tensor)
         if edge is None or edge in kept:
             return tensor
-        leaf = self._leaves.get(edge)
+        leaf: Any = self._leaves.get(edge)
         if leaf is None:
             if not _NODES_TELL:
                 self._see(tensor)
@@ -147,7 +153,27 @@ class Values(TorchFunctionMode):
 
     # Backward: how errors travel.
 
-    def pass_back(self, outputs, errors, inputs=None, create_graph=False):
+    @overload
+    def pass_back(
+        self, outputs: list[Tensor], errors: Sequence[Tensor], inputs: None = None, create_graph: bool = False
+    ) -> dict[Tensor, Tensor]: ...
+
+    @overload
+    def pass_back(
+        self,
+        outputs: list[Tensor],
+        errors: Sequence[Tensor],
+        inputs: Sequence[Edge | Tensor],
+        create_graph: bool = False,
+    ) -> list[Tensor | None]: ...
+
+    def pass_back(
+        self,
+        outputs: list[Tensor],
+        errors: Sequence[Tensor],
+        inputs: Sequence[Edge | Tensor] | None = None,
+        create_graph: bool = False,
+    ) -> dict[Tensor, Tensor] | list[Tensor | None]:
         """Send errors back through all vertices, each visited once, when all of its error has arrived.
 
         The code carries −ε, the sign that optimizers descend.
@@ -165,13 +191,13 @@ class Values(TorchFunctionMode):
         Raises:
             UnsupportedModule: an error arrived at a vertex that had already passed its error on.
         """
-        route = _Everywhere() if inputs is None else _Route(self, outputs, inputs)
+        route: Any = _Everywhere() if inputs is None else _Route(self, outputs, inputs)
         pending = _Pending(self, route)
         self._find_hooked()
         with off(Values), torch.set_grad_enabled(create_graph):
             for error in errors:
                 output = outputs.pop(0)
-                pending.arrive(*(edge_of(output) or (_accumulator(output), 0)), error)
+                pending.arrive(*cast(Edge, edge_of(output) or (_accumulator(output), 0)), error)
                 del output
             while pending:
                 node, errors = pending.pop()
@@ -231,8 +257,12 @@ class Values(TorchFunctionMode):
                 del self._values[id(leaf)]
                 self._values.pop(id(leaf._base), None)
 
-    def resolved(self, node, number):
-        """Where an edge of a local graph leads: a gradient edge or, behind no leaf of this mode's, a tensor."""
+    def resolved(self, node: Node, number: int) -> Edge | Tensor:
+        """Where an edge of a local graph leads: a gradient edge or, behind no leaf of this mode's, a tensor.
+
+        Raises:
+            UnsupportedModule: it leads to a value that has passed its error on already.
+        """
         variable = getattr(node, "variable", None)
         if variable is None:
             return node, number
@@ -268,8 +298,12 @@ class Values(TorchFunctionMode):
         self._asked_for.append(tensor.grad_fn)
         return tensor.grad_fn
 
-    def engine_started(self, *args, **kwargs):
-        """Refuse what differentiates past this mode: it would find what one vertex has made, and take that for all."""
+    def engine_started(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse what differentiates past this mode: it would find what one vertex has made, and take that for all.
+
+        Raises:
+            UnsupportedModule: always; names the module and the line.
+        """
         raise UnsupportedModule(
             f"{self.where()} calls backward() inside forward, or asks for gradients of edges alone, before anything is known "
             "of the rest of the network's error; compute it outside, or use torch.autograd.grad on tensors"
@@ -307,9 +341,10 @@ class Values(TorchFunctionMode):
             found = [zero if gradient is None else gradient for zero, gradient in zip(zeros, found, strict=True)]
         return tuple(found)
 
-    def where(self):
+    def where(self) -> str:
         """Name the module that is running and the user's line."""
-        frame, line, module = sys._getframe(1), None, None
+        frame: FrameType | None = sys._getframe(1)
+        line, module = None, None
         paths = {id(m): path for path, m in self._model.named_modules()}
         while frame is not None:
             if line is None and not frame.f_code.co_filename.startswith(_LIBRARIES):
@@ -326,7 +361,7 @@ _SPECIAL = {
     Tensor.__iter__: "_iterated",
     Tensor.register_hook: "_hooked",
     Tensor.retain_grad: "_retain",
-    Tensor.grad_fn.__get__: "_hand_out",
+    Tensor.grad_fn.__get__: "_hand_out",  # type: ignore[union-attr] # the stub knows it of instances only
     Tensor.backward: "engine_started",
     torch.autograd.backward: "engine_started",
     torch.autograd.grad: "_differentiated",
@@ -430,7 +465,7 @@ class _Pending:
         return node, [slots.get(number) for number in range(outputs)]
 
 
-def edge_of(tensor):
+def edge_of(tensor: Tensor) -> Edge | None:
     """The gradient edge of a value; None for what has no history."""
     node = tensor.grad_fn
     return None if node is None else (node, tensor.output_nr)
@@ -462,7 +497,7 @@ def _differentiable(argument, found):
             _differentiable(item, found)
 
 
-def tensors_in(value, everywhere=False):
+def tensors_in(value: Any, everywhere: bool = False) -> list[Tensor]:
     """The tensors in a tuple or list, nested or not; ``everywhere`` looks into dicts too."""
     if isinstance(value, Tensor):
         return [value]
@@ -471,7 +506,7 @@ def tensors_in(value, everywhere=False):
     return [t for item in value for t in tensors_in(item, everywhere)] if isinstance(value, (tuple, list)) else []
 
 
-def mapped(argument, function):
+def mapped(argument: Any, function: Callable[[Any], Any]) -> Any:
     """``argument`` with each leaf of its tuples, lists and dicts replaced by what ``function`` makes of it."""
     kind = type(argument)
     if kind is tuple or kind is list:
@@ -488,7 +523,7 @@ def _listed(tensors):
     return list(tensors) if isinstance(tensors, (tuple, list)) else [tensors]
 
 
-def writes(func):
+def writes(func: Callable[..., Any]) -> bool:
     """Whether a function writes in place into its first argument, which its name says."""
     name = func.__name__.split(".")[0]  # of an operator by its full name, "add_.Tensor"
     return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))

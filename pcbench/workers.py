@@ -4,15 +4,19 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 from pcbench.errors import PCBenchError
 
-_worker = {}
+_worker: dict[str, Any] = {}
 
 
-def in_processes(work, jobs, advance, start):
+def in_processes(
+    work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], advance: Callable[[], None], start: Callable[[], None]
+) -> list[Any]:
     """Call ``work`` with each job's arguments, in as many processes as there are cores; return the results in order.
 
     One failure, Ctrl-C or SIGTERM ends all workers. A worker that the system kills (out of memory, mostly) is told of on
@@ -27,7 +31,8 @@ def in_processes(work, jobs, advance, start):
     Raises:
         PCBenchError: a worker was killed the second time too; names the signal and the jobs.
     """
-    results, processes = {}, min(len(jobs), os.cpu_count() or 1)
+    results: dict[int, Any] = {}  # by the job's place
+    processes = min(len(jobs), os.cpu_count() or 1)
     for last in (False, True):
         ended = _try(work, jobs, results, advance, start, processes)
         if ended is None:
@@ -40,7 +45,7 @@ def in_processes(work, jobs, advance, start):
     raise AssertionError("unreachable")
 
 
-def advance():
+def advance() -> None:
     """In a worker: tell the parent that one step is done. Where the parent was killed, leave the field."""
     if os.getppid() != _worker["parent"]:
         os._exit(1)

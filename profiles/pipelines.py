@@ -30,16 +30,19 @@ _RULES = re.compile(r"^( +)- (exactness|cost|train|proof|scaling)\n((?:\1- rules
 _ITEMS = re.compile(r"^( +)(\w+): # by `make profiles`\n((?:\1  .*\n)*)", re.MULTILINE)
 
 
-def expected(stage):
+def expected(stage: str, parameters: params.Parameters) -> list[str]:
     """The code that a stage of a pipeline depends on, as its ``deps`` list it.
 
     Args:
         stage: the stage's text.
+        parameters: the content of params.yaml.
     """
     (command,) = re.findall(r"^ +cmd: pcbench (\w+)", stage, re.MULTILINE)
     by_item = [place for place in BY_ITEM if place in stage]
     own = [files for place in by_item for files in _alternatives(BY_ITEM[place], command)]
-    common = set(code.of_command(command))
+    entries = params.section(parameters, command).get("rules", {}) if command in params.STAGES else {}
+    engines = {entry["engine"].replace("-", "_") for entry in entries.values()}
+    common = set(code.of_command(command, *(f"pcbench.rules.{engine}" for engine in engines)))
     for path, files in own:  # what one of them needs beside itself, all have
         common |= files - {path}
     if BY_FORMAT in stage:
@@ -58,7 +61,8 @@ def _alternatives(package, command):
 def _folded(files):
     """The files, with a folder's name in place of all that it holds."""
     folded = sorted(files)
-    for folder in sorted({str(Path(file).parent) for file in files} - {"pcbench"}):
+    # Another rule, whose file is put beside these, is no matter of theirs.
+    for folder in sorted({str(Path(file).parent) for file in files} - {"pcbench", "pcbench/rules"}):
         inside = {path for kind in SHIPPED for path in (ROOT / folder).rglob(f"[!.]*.{kind}")}
         inside = {path.relative_to(ROOT).as_posix() for path in inside}
         if inside <= files:
@@ -66,7 +70,7 @@ def _folded(files):
     return sorted(folded)
 
 
-def rewritten(text, parameters, profile="default"):
+def rewritten(text: str, parameters: params.Parameters, profile: str = "default") -> str:
     """The text of a dvc.yaml with the items, rules and code of every stage as they must be.
 
     Args:
@@ -93,14 +97,14 @@ def rewritten(text, parameters, profile="default"):
         deps = _DEPS.search(found[0])
         indent, lines = deps[1], deps[2].splitlines()
         kept = [line for line in lines if not line.strip().startswith("- pcbench/")]
-        lines = [*kept, *(f"{indent}  - {path}" for path in expected(found[0]))]
+        lines = [*kept, *(f"{indent}  - {path}" for path in expected(found[0], parameters))]
         whole = found[0].replace(deps[0], f"{indent}deps:\n" + "\n".join(lines) + "\n")
         return whole if found[1] == "report" else _RULES.sub(rules, whole)
 
     return _STAGE.sub(stage, _ITEMS.sub(listed, text))
 
 
-def derived(text, parameters, profile):
+def derived(text: str, parameters: params.Parameters, profile: str) -> str:
     """The default profile's dvc.yaml for another profile: its own tasks, results and report, run in the repository's root."""
     body = rewritten(text, parameters, profile)
     body = body[body.index("vars:") :].replace("  - params.yaml", "  - ../../params.yaml", 1)

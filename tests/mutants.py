@@ -3,8 +3,8 @@
     python tests/mutants.py            every fault
     python tests/mutants.py resume     those whose name contains a word
 
-Each fault is one textual edit in a temporary copy of the package, which stands first on PYTHONPATH; then the tests that
-should notice run until one of them fails. Exit code 0: every fault was caught. 1: a fault survived. 2: a fault cannot be
+Each fault is one textual edit in a temporary copy of the repository; then the tests there that should notice run until one
+of them fails. Exit code 0: every fault was caught. 1: a fault survived. 2: a fault cannot be
 planted (its ``old`` text is not in the file exactly once), or the tests say nothing (they fail without any fault, or they
 do not run).
 """
@@ -24,7 +24,7 @@ from rich.table import Column, Table
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = 2
-TIMEOUT = 300  # seconds; a fault may make a loop endless
+TIMEOUT = 600  # seconds; a fault may make a loop endless
 
 EQUIVALENCE = "tests/numerics/test_backprop_equivalence.py"
 CLOSED_FORMS = "tests/numerics/test_closed_forms.py"
@@ -383,8 +383,8 @@ MUTANTS = (
     ),
     Mutant(
         "state form: whether the repeated loss is the forward's is not looked at",
-        "rules/dynamics.py",
-        "                _check_replay(replayed.detach(), loss)",
+        "rules/zil_state.py",
+        "                check_replay(replayed.detach(), loss)",
         "                pass",
         (RECORDING,),
     ),
@@ -551,49 +551,49 @@ MUTANTS = (
     ),
     Mutant(
         "state form: gamma ignored",
-        "rules/dynamics.py",
+        "rules/zil_state.py",
         "leaf + self.schedule.gamma * drive[leaf]",
         "leaf + drive[leaf]",
         (CLOSED_FORMS,),
     ),
     Mutant(
         "state form: sigma ignored, the noise always standard",
-        "rules/dynamics.py",
+        "rules/zil_state.py",
         "mu + self.schedule.sigma * noise.to(mu)",
         "mu + noise.to(mu)",
         (CLOSED_FORMS,),
     ),
     Mutant(
         "state form: no initial error at all",
-        "rules/dynamics.py",
+        "rules/zil_state.py",
         "mu + self.schedule.sigma * noise.to(mu)",
         "mu + 0 * noise.to(mu)",
         (CLOSED_FORMS,),
     ),
     Mutant(
         "state form: noise from the global generator",
-        "rules/dynamics.py",
+        "rules/zil_state.py",
         "generator=self.generator, dtype",
         "dtype",
         (CLOSED_FORMS,),
     ),
     Mutant(
         "state form: the layer-dependent update one step late",
-        "rules/dynamics.py",
+        "rules/zil_state.py",
         "t == (level if",
         "t == (level + 1 if",
         (CLOSED_FORMS,),
     ),
     Mutant(
         "state form: one inference step too few",
-        "rules/dynamics.py",
+        "rules/zil_state.py",
         "            if t < steps:",
         "            if t < steps - 1:",
         (CLOSED_FORMS,),
     ),
     Mutant(
         "state form: an error with several origins overwritten, not summed",
-        "rules/dynamics.py",
+        "rules/_inference.py",
         "sums[key] + term if key in sums else term",
         "term",
         (f"{EQUIVALENCE}::test_state_form_is_exact_up_to_rounding",),
@@ -761,7 +761,7 @@ MUTANTS = (
     ),
     Mutant(
         "verify: sys.exit() in the user's code passes for a verdict",
-        "measure/verify.py",
+        "errors.py",
         "except (Exception, SystemExit) as error:",
         "except Exception as error:",
         (CLI,),
@@ -789,10 +789,24 @@ MUTANTS = (
     ),
     Mutant(
         "params.yaml: unknown keys ignored",
-        "params.py",
-        "if key not in form and ... not in form:",
-        "if False:",
+        "forms.py",
+        'model_config = ConfigDict(extra="forbid",',
+        'model_config = ConfigDict(extra="ignore",',
         ("tests/contracts/test_params.py",),
+    ),
+    Mutant(
+        "rules: a section's rules in the section's order, not the table's",
+        "params.py",
+        "{name: rules[name] for name in rules if name in found",
+        "{name: rules[name] for name in found",
+        ("tests/contracts/test_params.py",),
+    ),
+    Mutant(
+        "matched models: initial weights that do not depend on the seed",
+        "measure/matched.py",
+        'with global_stream(seed, "init"):',
+        'with global_stream(0, "init"):',
+        ("tests/contracts/test_matched.py",),
     ),
 )
 
@@ -819,25 +833,30 @@ def plant(mutant, package):
     return None
 
 
-def copy_package(folder):
-    """Copy pcbench into ``folder``."""
-    shutil.copytree(ROOT / "pcbench", Path(folder) / "pcbench", ignore=shutil.ignore_patterns("__pycache__"))
+def copy_repository(folder):
+    """Copy what git tracks, as it is now, into ``folder``; return the package there."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            target = Path(folder) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target)
     return Path(folder) / "pcbench"
 
 
 def run_tests(folder, tests):
-    """Run ``tests`` on the package in ``folder``, up to the first failure."""
+    """Run ``tests`` in the copy in ``folder``, up to the first failure."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
     options = ("-x", "-q", "--no-header", "--tb=no", "-rfE", "-p", "no:cacheprovider")
     command = [sys.executable, "-m", "pytest", *options, *tests]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
 
 
 def attempt(mutant):
     """Plant one fault and run its tests."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="pcbench-mutant-") as folder:
-        wrong = plant(mutant, copy_package(folder))
+        wrong = plant(mutant, copy_repository(folder))
         if wrong:
             return Outcome(False, wrong, 0.0, ran=False)
         try:
@@ -858,10 +877,10 @@ def check_innocent(mutants):
     """Without a fault every test passes, and what they test is the copy; return what is wrong, otherwise None."""
     tests = sorted({test for mutant in mutants for test in mutant.tests})
     with tempfile.TemporaryDirectory(prefix="pcbench-mutant-") as folder:
-        copy_package(folder)
+        copy_repository(folder)
         environment = {**os.environ, "PYTHONPATH": folder, "PYTHONSAFEPATH": "1"}
         where = [sys.executable, "-c", "import pcbench; print(pcbench.__file__)"]
-        found = subprocess.run(where, cwd=ROOT, env=environment, capture_output=True, text=True).stdout.strip()
+        found = subprocess.run(where, cwd=folder, env=environment, capture_output=True, text=True).stdout.strip()
         if not Path(found).is_relative_to(folder):
             return f"the tests would import {found}, not the copy in {folder}"
         done = run_tests(folder, ["-n", str(WORKERS), *tests])

@@ -4,6 +4,7 @@ Deterministic results are compared bit by bit; accuracies of runs that part, and
 """
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,9 +12,10 @@ from scipy import stats
 
 from pcbench import params
 from pcbench.check import reproduction
+from pcbench.check.runs import Run
 from pcbench.measure.fingerprint import locate
 from pcbench.params import REFERENCE, STAGES
-from pcbench.report.results import found, read_source
+from pcbench.report.results import Source, found, read_source
 
 IDENTICAL, COMPATIBLE, DIFFERS = "identical", "compatible", "differs"
 NOT_COMPARABLE, NOT_JUDGED = "not comparable", "not judged"
@@ -47,7 +49,7 @@ class Comparison:
     findings: list[Finding] = field(default_factory=list)
 
     @property
-    def code(self):
+    def code(self) -> int:
         """The exit code: 0, all are identical or compatible; 1, one differs; 2, one, or all, cannot be compared."""
         verdicts = {finding.verdict for finding in self.findings}
         if DIFFERS in verdicts:
@@ -55,7 +57,7 @@ class Comparison:
         return 0 if verdicts & {IDENTICAL, COMPATIBLE} and NOT_COMPARABLE not in verdicts else 2
 
 
-def compare_runs(first, second):
+def compare_runs(first: Run, second: Run) -> Comparison:
     """Compare every result of two `pcbench.check.runs.Run`.
 
     Args:
@@ -66,29 +68,34 @@ def compare_runs(first, second):
     """
     paths = [found(run.folder) for run in (first, second)]
     keys = sorted({*paths[0], *paths[1]}, key=lambda key: (STAGES.index(key[0]), key[1]))
-    findings, sources = [], ([], [])
+    findings: list[Finding] = []
+    sources: tuple[list[Source], list[Source]] = ([], [])
     for stage, name in keys:
         where = [path.get((stage, name)) for path in paths]
         if None in where:
             lacking = (first, second)[where.index(None)]
             findings.append(_by_hash(f"{stage}/{name}", lacking, first, second))
             continue
-        pair = [read_source(stage, name, path) for path in where]
+        pair = [read_source(stage, name, path[stage, name]) for path in paths]
         for side, source in zip(sources, pair, strict=True):
             side.append(source)
         findings.append(compare_sources(*pair))
     return Comparison(environment(*sources), findings)
 
 
-def environment(first, second):
+def environment(first: Iterable[Source], second: Iterable[Source]) -> dict[str, tuple[str, str]]:
     """Return what two lists of results were not measured on alike: ``{field: (first's, second's)}``, as texts."""
     values = [_environments(side) for side in (first, second)]
     fields = [*values[0], *(name for name in values[1] if name not in values[0])]
-    texts = {name: tuple(", ".join(sorted(side.get(name, {"not recorded"}))) for side in values) for name in fields}
+
+    def text(side, name):
+        return ", ".join(sorted(side.get(name, {"not recorded"})))
+
+    texts = {name: (text(values[0], name), text(values[1], name)) for name in fields}
     return {name: pair for name, pair in texts.items() if pair[0] != pair[1]}
 
 
-def compare_sources(first, second):
+def compare_sources(first: Source, second: Source) -> Finding:
     """Compare two `pcbench.report.results.Source` of the same stage and name; return the `Finding`."""
     result = f"{first.stage}/{first.task}"
     reasons = _incomparable(first.provenance, second.provenance)
@@ -99,7 +106,7 @@ def compare_sources(first, second):
     records = [_records(source) for source in (first, second)]
     common = [key for key in records[0] if key in records[1]]
     if first.stage == "train" and not common:
-        reasons = _accuracies(*records, paired=False)
+        reasons = _accuracies(records[0], records[1], paired=False)
         return Finding(result, _statistical(reasons), (*reasons, "no seed in common: only accuracies are compared"))
     alone = [_named(key) for key in (*records[0], *records[1]) if key not in common]
     partings = [parting for key in common if (parting := _parting(key, records[0][key], records[1][key]))]
@@ -107,7 +114,7 @@ def compare_sources(first, second):
         partings.sort(key=lambda parting: parting[0])
         reasons = (f"{len(partings)} of {len(common)} part; first: {partings[0][1]}",)
         if first.stage == "train":
-            reasons += _accuracies(*records, paired=True)
+            reasons += _accuracies(records[0], records[1], paired=True)
         return Finding(result, DIFFERS, reasons)
     if alone or not common:
         return Finding(result, NOT_COMPARABLE, (f"only in one of them: {'; '.join(alone)}",))

@@ -3,8 +3,10 @@
 Exact figures are held to exact bounds, statistical ones to intervals, timings to generous ratios.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -12,11 +14,14 @@ from pcbench import params
 from pcbench.errors import InvalidParameters, ResultError
 from pcbench.files import read_json, read_yaml
 from pcbench.forms import Form, fault
+from pcbench.params import Parameters, Result, Settings
 from pcbench.provenance import digest
 
 PASS, FAIL, NOT_COMPARABLE = "pass", "fail", "not comparable"
-OF_TASKS = ("exactness", "weights", "accuracy", "cost", "proof")
-OWN_NAMES = ("zoo", "scaling")  # whose figures are of models and axes, not of tasks
+_OfTasks = Literal["exactness", "weights", "accuracy", "cost", "proof"]
+_OwnNames = Literal["zoo", "scaling"]  # whose figures are of models and axes, not of tasks
+OF_TASKS: tuple[str, ...] = get_args(_OfTasks)
+OWN_NAMES: tuple[str, ...] = get_args(_OwnNames)
 SECTIONS = (*OF_TASKS, *OWN_NAMES)
 
 
@@ -41,7 +46,7 @@ class _Expectations(Form):
     proof: dict[str, _Bounds] = Field(default_factory=dict)
     zoo: dict[str, _Bounds] = Field(default_factory=dict)
     scaling: dict[str, _Bounds] = Field(default_factory=dict)
-    not_comparable: dict[str, list[Literal[SECTIONS]]] = Field(default_factory=dict)
+    not_comparable: dict[str, list[Literal[_OfTasks, _OwnNames]]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Finding:
     expected: str
 
 
-def load_expectations(path, tasks):
+def load_expectations(path: str | Path, tasks: Collection[str]) -> Settings:
     """Read the expectations.
 
     Args:
@@ -88,10 +93,11 @@ def _unknown(expectations, tasks):
     return None
 
 
-def load_metrics(path, parameters, profile):
+def load_metrics(path: str | Path, parameters: Parameters, profile: str) -> Result:
     """Read the metrics of a profile's report.
 
     Raises:
+        InvalidParameters: there is no such profile.
         ResultError: they are missing, unreadable, not those of a report, of another profile, or made with other parameters
             than ``parameters`` (see `pcbench.params.load`): they say nothing of what would be measured now.
     """
@@ -106,7 +112,7 @@ def load_metrics(path, parameters, profile):
     return metrics
 
 
-def check(metrics, expectations, profile):
+def check(metrics: Result, expectations: Settings, profile: Settings) -> list[Finding]:
     """Hold every expectation against the metrics.
 
     A figure is named ``task.rule.key``, or ``task.rule.dtype.key`` for exactness, ``model.key`` for the zoo, or

@@ -12,7 +12,7 @@ from pcbench.report.results import read_source
 _AGAIN = "again"
 
 
-def repeat(result, datasets):
+def repeat(result: str | Path, datasets: str | Path) -> Comparison:
     """Run the stage that made ``result`` again, with the parameters of its provenance; nothing of it is overwritten.
 
     Args:
@@ -26,6 +26,7 @@ def repeat(result, datasets):
     Raises:
         InvalidParameters: that is not the path of a result.
         ResultError: the result is unreadable, or nothing says what it was made of.
+        PCBenchError: what the stage raises, see `pcbench.stages`.
     """
     path, seeds = Path(result), None
     if path.stem.startswith("seed-") and path.parent.parent.name == "train":

@@ -7,17 +7,21 @@ says whether other bits are news, or come with another instruction set.
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from pcbench import instructions
 from pcbench.errors import ResultError
 from pcbench.files import parse_yaml, read_json, read_yaml
+from pcbench.params import Settings
 from pcbench.provenance import SIDECAR, sidecar
+
+Lock = dict[str, Any]  # a parsed dvc.lock
 
 DETERMINISTIC = ("exactness@", "train@", "proof@", "zoo@")
 IDENTICAL, DIFFERS, NOT_COMPARABLE = "identical", "differs", "not comparable"
 
 
-def compare_locks(committed, current):
+def compare_locks(committed: Lock, current: Lock) -> dict[str, tuple[str, str]]:
     """Compare two parsed dvc.lock files.
 
     Returns:
@@ -41,7 +45,7 @@ def compare_locks(committed, current):
     return verdicts
 
 
-def read(lock):
+def read(lock: str | Path) -> Lock:
     """Return a parsed dvc.lock.
 
     Raises:
@@ -50,8 +54,8 @@ def read(lock):
     return _formed(read_yaml(lock, ResultError, _REMEDY), lock)
 
 
-def verdict(lock, profile):
-    """Compare a dvc.lock with the committed one and say so in a few lines of text.
+def verdict(lock: str | Path, profile: Settings) -> list[str]:
+    """Compare a dvc.lock with the committed one and say so in a few lines of text, which are returned.
 
     Results are looked for from the working directory: pipelines run in the repository's root folder.
 
@@ -60,7 +64,7 @@ def verdict(lock, profile):
         profile: the profile in params.yaml: of its ``tasks`` and its ``zoo``, and of nothing else, this speaks.
 
     Raises:
-        ResultError: one of the locks is damaged.
+        ResultError: one of the locks, or a provenance beside a result that differs, is damaged.
     """
     lock = Path(lock)
     current = read(lock) if lock.exists() else {"stages": {}}
@@ -77,7 +81,8 @@ def verdict(lock, profile):
         elif verdicts[name][0] == DIFFERS and (other := _other_instructions(locks[1]["stages"][name])):
             verdicts[name] = NOT_COMPARABLE, other
     counts = {kind: sum(v == kind for v, _ in verdicts.values()) for kind in (IDENTICAL, DIFFERS, NOT_COMPARABLE)}
-    alike = {}  # a change of shared code has the same consequence for every stage: that is said once
+    # A change of shared code has the same consequence for every stage: that is said once.
+    alike: dict[tuple[str, str], list[str]] = {}
     for name, found in verdicts.items():
         alike.setdefault(found, []).append(name)
     lines = [f"  {', '.join(names)}: {kind} ({reason})" for (kind, reason), names in alike.items() if kind != IDENTICAL]
@@ -126,7 +131,7 @@ def _changed_parameters(before, after):
     return sorted(key for key in flat[0].keys() | flat[1].keys() if flat[0].get(key) != flat[1].get(key))
 
 
-def committed_lock(lock, revision="HEAD"):
+def committed_lock(lock: Path, revision: str = "HEAD") -> tuple[Lock, None] | tuple[None, str]:
     """Return the lock as committed in git, and None; or None, and why there is none.
 
     Raises:

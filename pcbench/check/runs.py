@@ -6,6 +6,7 @@ import json
 import platform
 import shutil
 import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -35,10 +36,10 @@ class Run:
 
     name: str
     folder: Path
-    lock: dict | None = None
+    lock: reproduction.Lock | None = None
 
 
-def pack(out, profile, pipeline):
+def pack(out: str | Path, profile: str, pipeline: Path) -> None:
     """Write one archive of a profile's results with all that says what they are: what `opened` reads anywhere.
 
     It holds ``results/`` with every provenance, params.yaml, the lock files, the pipeline, the expectations, and
@@ -80,7 +81,7 @@ def pack(out, profile, pipeline):
 
 
 @contextmanager
-def opened(place, profile, pipeline):
+def opened(place: str, profile: str, pipeline: Path) -> Iterator[Run]:
     """Yield the `Run` at ``place``: a folder such as ``results/default``, an archive of `pack`, or a git revision.
 
     Args:

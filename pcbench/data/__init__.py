@@ -3,6 +3,7 @@
 import importlib
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 from pcbench.data import _store
 from pcbench.data._types import Dataset, Split
@@ -11,12 +12,12 @@ from pcbench.errors import DataError, InvalidParameters
 __all__ = ["Dataset", "Split", "fetch", "load", "module", "module_name", "names"]
 
 
-def names():
+def names() -> tuple[str, ...]:
     """The names of all data sets, which are those of the files here, with hyphens."""
     return tuple(sorted(path.stem.replace("_", "-") for path in Path(__file__).parent.glob("[!_]*.py")))
 
 
-def module(name):
+def module(name: str) -> ModuleType:
     """The module of a data set: its docstring is the data set's card, its ``SPEC`` says how to fetch and to read it.
 
     Raises:
@@ -27,7 +28,7 @@ def module(name):
     return importlib.import_module(module_name(name))
 
 
-def module_name(name):
+def module_name(name: str) -> str:
     """The full name of a data set's module.
 
     Raises:
@@ -38,7 +39,7 @@ def module_name(name):
     return f"{__name__}.{name.replace('-', '_')}"
 
 
-def fetch(name, root="datasets"):
+def fetch(name: str, root: str | Path = "datasets") -> Path:
     """Materialise a data set in ``<root>/<name>/data``, whole and verified, and return that folder.
 
     Raises:
@@ -48,11 +49,8 @@ def fetch(name, root="datasets"):
     return _store.fetch(module(name).SPEC, root)
 
 
-def load(name, root="datasets"):
+def load(name: str, root: str | Path = "datasets") -> Dataset:
     """Verify a fetched data set and load it into memory.
-
-    Returns:
-        `Dataset`.
 
     Raises:
         InvalidParameters: no data set of that name.

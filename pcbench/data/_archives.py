@@ -5,14 +5,17 @@ out of the folder, links, devices and bombs have nothing to act on. The caller v
 """
 
 import gzip
+import io
 import posixpath
 import shutil
 import struct
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any, Protocol, cast
 
 HEADERS = 2**20  # bytes that a tar may hold beside the expected content: headers, padding, a page on the data
 
@@ -21,14 +24,24 @@ class BadArchive(Exception):
     """An archive is damaged, or does not hold what it must."""
 
 
-def copy(archive, files, folder):
+class _File(Protocol):
+    """What is needed of a `pcbench.data._store.File`."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+def copy(archive: str | Path, files: Sequence[_File], folder: str | Path) -> None:
     """Take a file that is published as it is; see `gunzip`."""
     (file,) = files
     with open(archive, "rb") as source:
         _write(source, file, folder)
 
 
-def gunzip(archive, files, folder):
+def gunzip(archive: str | Path, files: Sequence[_File], folder: str | Path) -> None:
     """Take the single file of a ``.gz``.
 
     Args:
@@ -44,7 +57,7 @@ def gunzip(archive, files, folder):
         _write(source, file, folder)
 
 
-def untar(archive, files, folder):
+def untar(archive: str | Path, files: Sequence[_File], folder: str | Path) -> None:
     """Take ``files`` from a ``.tar.gz`` whose members are named as their paths are; see `gunzip`."""
     wanted = {file.path: file for file in files}
     for name, content in tar_members(archive, sum(file.size for file in files) + HEADERS):
@@ -55,7 +68,7 @@ def untar(archive, files, folder):
     raise BadArchive(f"it does not hold {', '.join(wanted)}")
 
 
-def tar_members(archive, limit):
+def tar_members(archive: str | Path, limit: int) -> Iterator[tuple[str, "Bounded"]]:
     """Yield ``(name, readable)`` for every regular file of a ``.tar.gz``, in its order, to be read before the next.
 
     Links, devices and folders are passed over.
@@ -66,14 +79,17 @@ def tar_members(archive, limit):
     with (
         _damage("tar.gz"),
         gzip.open(archive) as source,
-        tarfile.open(fileobj=Bounded(source, limit, "tar.gz"), mode="r|") as members,
+        tarfile.open(fileobj=cast(Any, Bounded(source, limit, "tar.gz")), mode="r|") as members,
     ):
         for member in members:
             if member.isreg():
-                yield posixpath.normpath(member.name), Bounded(members.extractfile(member), limit, "tar.gz")
+                yield (
+                    posixpath.normpath(member.name),
+                    Bounded(cast(IO[bytes], members.extractfile(member)), limit, "tar.gz"),
+                )
 
 
-def zip_members(archive, limit):
+def zip_members(archive: str | Path, limit: int) -> Iterator[tuple[str, "Bounded"]]:
     """Yield ``(name, readable)`` for every file of a ``.zip``; see `tar_members`."""
     with _damage("zip"), zipfile.ZipFile(archive) as members:
         for member in members.infolist():
@@ -85,27 +101,27 @@ def zip_members(archive, limit):
 
 
 class Bounded:
-    """A stream that gives, or takes, only so many bytes.
+    """A binary stream that gives, or takes, only so many bytes.
 
     Raises:
         BadArchive: there are more, or they cannot be read because the archive, of a ``kind``, is damaged.
     """
 
-    def __init__(self, stream, limit, kind=""):
+    def __init__(self, stream: IO[bytes] | io.BufferedIOBase, limit: int, kind: str = "") -> None:
         self.stream, self.limit, self.left, self.kind = stream, limit, limit, kind
 
-    def read(self, size=-1):
+    def read(self, size: int | None = -1) -> bytes:
         """Like ``stream.read``."""
         most = self.left + 1
         with _damage(self.kind):
             content = self.stream.read(most if size is None or size < 0 else min(size, most))
         return self._count(content)
 
-    def write(self, content):
+    def write(self, content: bytes) -> int:
         """Like ``stream.write``."""
         return self.stream.write(self._count(content))
 
-    def flush(self):
+    def flush(self) -> None:
         """Like ``stream.flush``."""
         self.stream.flush()
 

@@ -1,11 +1,14 @@
 """The formats of image data sets, read by torchvision, from files that were verified before."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from pcbench.data._archives import HEADERS, copy, gunzip, untar
-from pcbench.data._store import Archive, File, published
+from pcbench.data._store import Archive, File, Spec, published
 from pcbench.data._types import Dataset, Split
 
 # The checksums of decompressed content are not torchvision's (it publishes MD5s of the archives, and of CIFAR's and
@@ -13,7 +16,16 @@ from pcbench.data._types import Dataset, Split
 # Nobody publishes KMNIST's: its archives' SHA-256 are verified instead.
 
 
-def idx(name, dataset, sha256, mean, deviation, mirrors=(), archives_sha256=None, system=None):
+def idx(
+    name: str,
+    dataset: type[Any],
+    sha256: Sequence[str],
+    mean: Sequence[float],
+    deviation: Sequence[float],
+    mirrors: Sequence[str] = (),
+    archives_sha256: Sequence[str] | None = None,
+    system: str | Path | None = None,
+) -> Spec:
     """The `Spec` of a data set in MNIST's format: four gzip-compressed files, IDX.
 
     Args:
@@ -36,14 +48,21 @@ def idx(name, dataset, sha256, mean, deviation, mirrors=(), archives_sha256=None
     return published(name, archives, partial(_read_idx, name, dataset, mean, deviation), system)
 
 
-def cifar(name, dataset, sha256, sizes, mean, deviation):
+def cifar(
+    name: str,
+    dataset: type[Any],
+    sha256: Mapping[str, str],
+    sizes: Mapping[str, int],
+    mean: Sequence[float],
+    deviation: Sequence[float],
+) -> Spec:
     """The `Spec` of a data set in CIFAR's format: Python pickles in one ``.tar.gz``.
 
     Args:
         name: as on the command line.
         dataset: torchvision's class.
         sha256: of each file's content, by its name; pickles are loaded only after they have verified.
-        sizes: of these files, at most.
+        sizes: of these files, in bytes, at most.
         mean, deviation: of the training pixels in [0, 1], for each channel.
     """
     files = tuple(File(f"{dataset.base_folder}/{file}", sha256[file], sizes[file]) for file in sha256)
@@ -51,7 +70,14 @@ def cifar(name, dataset, sha256, sizes, mean, deviation):
     return published(name, [archive], partial(_read_cifar, name, dataset, mean, deviation))
 
 
-def svhn(name, dataset, sha256, sizes, mean, deviation):
+def svhn(
+    name: str,
+    dataset: type[Any],
+    sha256: Mapping[str, str],
+    sizes: Mapping[str, int],
+    mean: Sequence[float],
+    deviation: Sequence[float],
+) -> Spec:
     """The `Spec` of a data set in SVHN's format: a MATLAB file for each split; see `cifar`, by split."""
     archives = []
     for split in sha256:

@@ -2,6 +2,9 @@
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,22 +14,26 @@ SPLIT_SEED = 0
 TEST_SHARE = 0.2
 
 
-def split_names(labels):
-    """For each example ``"train"`` or ``"test"``: fixed, and with the same share of every class."""
+def split_names(labels: Sequence[Any]) -> np.ndarray:
+    """For each example ``"train"`` or ``"test"``, ``(examples,)``: fixed, and with the same share of every class."""
     from sklearn.model_selection import train_test_split  # needed to make a data set, and slow to import
 
     test = train_test_split(np.arange(len(labels)), test_size=TEST_SHARE, stratify=labels, random_state=SPLIT_SEED)[1]
     return np.where(np.isin(np.arange(len(labels)), test), "test", "train")
 
 
-def write_table(path, header, rows):
-    """Write a CSV file."""
+def write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file.
+
+    Raises:
+        PCBenchError: see `pcbench.files.atomic`.
+    """
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     write_text(path, text.getvalue())
 
 
-def read_table(path):
+def read_table(path: str | Path) -> list[list[str]]:
     """The rows of a CSV file, without its header: lists of texts."""
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.reader(file))[1:]

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import requests
 from filelock import FileLock
 
 from pcbench.data._archives import BadArchive, Bounded
+from pcbench.data._types import Dataset
 from pcbench.errors import DataError
 
 ROUNDS = 3  # how often every source is tried before giving up
@@ -55,7 +56,7 @@ class Archive:
     name: str
     addresses: tuple[str, ...]
     files: tuple[File, ...]
-    unpack: Callable
+    unpack: Callable[[Path, tuple[File, ...], Path], None]
     size: int
     digest: str = ""
 
@@ -74,17 +75,19 @@ class Spec:
 
     name: str
     files: tuple[File, ...]
-    make: Callable
-    read: Callable
+    make: Callable[[Path], None]
+    read: Callable[[Path], Dataset]
     remedy: str
 
 
-def published(name, archives, read, system=None):
+def published(
+    name: str, archives: Sequence[Archive], read: Callable[[Path], Dataset], system: str | Path | None = None
+) -> Spec:
     """The `Spec` of a data set that a publisher offers as ``archives``.
 
     Args:
         name: as on the command line.
-        archives: `Archive`, each.
+        archives: what is offered.
         read: maps the data folder to a `pcbench.data.Dataset`.
         system: a folder where the operating system may have the archives.
     """
@@ -93,7 +96,7 @@ def published(name, archives, read, system=None):
     return Spec(name, files, make, read, "fetch it again")
 
 
-def fetch(spec, root):
+def fetch(spec: Spec, root: str | Path) -> Path:
     """Materialise a data set in ``<root>/<name>/data``; nothing is done if it is there and verifies.
 
     It is made in a folder beside, verified, and then renamed: it is never there half. A lock keeps two processes from
@@ -136,7 +139,7 @@ def fetch(spec, root):
     return folder
 
 
-def problem(spec, folder):
+def problem(spec: Spec, folder: str | Path) -> str | None:
     """Say what is wrong with a data folder; None if every file's content is what it must be."""
     try:
         recorded = _recorded(spec, folder)
@@ -155,8 +158,8 @@ def problem(spec, folder):
     return None
 
 
-def digest(spec, folder):
-    """One digest over the content of all files of a data folder that has verified."""
+def digest(spec: Spec, folder: str | Path) -> str:
+    """The SHA-256 over the checksums and paths of all files of a data folder that has verified."""
     return _digest(spec.files, _recorded(spec, folder))
 
 
@@ -174,7 +177,7 @@ def _recorded(spec, folder):
     return {path: sha256 for sha256, path in (line for line in lines if len(line) == 2)}
 
 
-def download(name, archives, folder, system=None):
+def download(name: str, archives: Sequence[Archive], folder: str | Path, system: str | Path | None = None) -> None:
     """Bring a data set's archives, verify each, and leave their files in ``folder``.
 
     Sources in order: ``PCBENCH_MIRROR`` (a folder or a URL that holds the official file names, flat or in a folder

@@ -3,6 +3,9 @@
 torchtext publishes MD5s of the archives; no publisher gives checksums of the content.
 """
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 
 from pcbench.data._texts import encode_padded, vocabulary
@@ -12,7 +15,15 @@ SENTIMENTS = ("negative", "positive")
 LIMIT = 2**29  # bytes that an archive may decompress to; IMDB's 100,000 reviews and their indices are half of that
 
 
-def read(name, rows, test, classes, length, size, folder):
+def read(
+    name: str,
+    rows: Callable[[Path, str], list[tuple[int, str]]],
+    test: str,
+    classes: tuple[str, ...],
+    length: int,
+    size: int | None,
+    folder: Path,
+) -> Dataset:
     """Read a text data set.
 
     Args:
@@ -23,9 +34,6 @@ def read(name, rows, test, classes, length, size, folder):
         length: how many tokens of a text are read; see `pcbench.data._texts.encode_padded`.
         size: of the vocabulary; see `pcbench.data._texts.vocabulary`.
         folder: the data folder.
-
-    Returns:
-        `pcbench.data.Dataset`.
     """
     labelled = {split: rows(folder, split) for split in ("train", test)}
     words = vocabulary([text for _, text in labelled["train"]], size)

@@ -5,9 +5,11 @@ do the same, but takes three to four times the processor time for it: tried on A
 """
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 import torch
+from torch import Tensor
 
 SPECIALS = ("<pad>", "<unk>")  # numbers 0 and 1, see `pcbench.data.Dataset.vocabulary`
 
@@ -27,25 +29,22 @@ _SUBSTITUTIONS = (
 )
 
 
-def tokenise(text):
-    """The tokens of one text, a list of strings."""
+def tokenise(text: str) -> list[str]:
+    """The tokens of one text."""
     text = text.lower()
     for old, new in _SUBSTITUTIONS:
         text = text.replace(old, new)  # a regular expression for all of them would be slower
     return text.split()
 
 
-def vocabulary(texts, size=None):
+def vocabulary(texts: Iterable[str], size: int | None = None) -> tuple[str, ...]:
     """The tokens of ``texts``: `SPECIALS`, then by descending frequency, tokens of one frequency in code point order.
 
     Equals ``build_vocab_from_iterator(..., specials=SPECIALS, max_tokens=size).get_itos()``.
 
     Args:
-        texts: list of strings.
+        texts: the training split's.
         size: how many tokens at most, `SPECIALS` included; all of them if None.
-
-    Returns:
-        Tuple of strings.
     """
     frequencies = Counter(chain.from_iterable(map(tokenise, texts)))
     tokens = sorted(frequencies, key=lambda token: (-frequencies[token], token))
@@ -55,17 +54,13 @@ def vocabulary(texts, size=None):
     return (*SPECIALS, *(token for token in tokens if token not in SPECIALS))
 
 
-def encode(texts, vocabulary):
-    """The number of each token of each text in ``vocabulary``; 1 for a token that is not in it.
-
-    Returns:
-        List of lists of int, one for each text.
-    """
+def encode(texts: Iterable[str], vocabulary: Iterable[str]) -> list[list[int]]:
+    """The number of each token of each text in ``vocabulary``; 1 for a token that is not in it."""
     numbers = {token: number for number, token in enumerate(vocabulary)}
     return [[numbers.get(token, 1) for token in tokenise(text)] for text in texts]
 
 
-def encode_padded(texts, vocabulary, length):
+def encode_padded(texts: Sequence[str], vocabulary: Iterable[str], length: int) -> Tensor:
     """Like `encode`, as one tensor: texts are cut after ``length`` tokens, shorter ones padded with 0 at the *front*.
 
     So the last time step is every text's last token, and a many-to-one network needs no mask.
@@ -81,7 +76,7 @@ def encode_padded(texts, vocabulary, length):
     return padded
 
 
-def buckets(lengths, batch_size, generator):
+def buckets(lengths: Tensor, batch_size: int, generator: torch.Generator) -> list[Tensor]:
     """Batches of texts of nearly the same length: shuffled, sorted by length, cut up, and the batches shuffled.
 
     A pure function of its arguments: texts of one length stay in the order that was drawn.
@@ -89,17 +84,19 @@ def buckets(lengths, batch_size, generator):
     Args:
         lengths: int64 ``(texts,)``.
         batch_size: how many texts a batch has; one of them may have fewer.
-        generator: a ``torch.Generator`` on the CPU, such as `pcbench.randomness.stream` makes.
+        generator: on the CPU, such as `pcbench.randomness.stream` makes.
 
     Returns:
-        List of int64 tensors: the texts of each batch. Every text is in one of them.
+        The texts of each batch, int64 ``(batch,)``. Every text is in one of them.
     """
     order = torch.randperm(len(lengths), generator=generator)
     batches = order[lengths[order].argsort(stable=True)].split(batch_size)
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def batches(inputs, batch_size, generator, multiple=8):
+def batches(
+    inputs: Tensor, batch_size: int, generator: torch.Generator, multiple: int = 8
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield ``(texts, numbers)`` for each of the `buckets`, without the padding that all of its texts have.
 
     Args:
@@ -117,7 +114,7 @@ def batches(inputs, batch_size, generator, multiple=8):
         yield texts, inputs[texts, -width:]
 
 
-def token_counts(inputs):
+def token_counts(inputs: Tensor) -> Tensor:
     """How many tokens each padded text has: int64 ``(texts,)`` for ``(texts, length)``."""
     steps = torch.arange(inputs.shape[1], 0, -1)  # from each position to the end, itself included
     return ((inputs != 0) * steps).amax(1)

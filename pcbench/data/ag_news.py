@@ -21,18 +21,19 @@ X. Zhang, J. Zhao, Y. LeCun. *Character-level Convolutional Networks for Text Cl
 """
 
 import csv
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from pcbench.data._archives import copy
-from pcbench.data._store import Archive, File, published
+from pcbench.data._store import Archive, File, Spec, published
 from pcbench.data._text import read
 
 URL = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv"
 MD5 = {"train": "b1a00f826fdfbd249f79597b59e1dc12", "test": "d52ea96a97a2d943681189a97654912d"}
 
 
-def spec(md5=MD5, length=64, size=20_000):
+def spec(md5: Mapping[str, str] = MD5, length: int = 64, size: int | None = 20_000) -> Spec:
     """The `Spec` of AG News: a CSV for each split, a line an article: class 1 to 4, title, description.
 
     Args:
@@ -49,7 +50,7 @@ def spec(md5=MD5, length=64, size=20_000):
     return published("ag-news", archives, partial(read, "ag-news", rows, "test", classes, length, size))
 
 
-def rows(folder, split):
+def rows(folder: str | Path, split: str) -> list[tuple[int, str]]:
     """The rows ``(class number, text)`` of a split of AG News; title and description are one text."""
     with open(Path(folder) / f"{split}.csv", encoding="utf-8") as file:
         return [(int(row[0]) - 1, " ".join(row[1:])) for row in csv.reader(file)]

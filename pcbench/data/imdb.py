@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from pcbench.data._archives import BadArchive, Bounded, tar_members
-from pcbench.data._store import Archive, File, published
+from pcbench.data._store import Archive, File, Spec, published
 from pcbench.data._text import LIMIT, SENTIMENTS, read
 
 URL = "http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
@@ -33,14 +33,14 @@ MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
 _NEG_POS = ("neg", "pos")  # the archive's folders, in the order of SENTIMENTS
 
 
-def spec(md5=MD5, length=256, size=20_000):
+def spec(md5: str = MD5, length: int = 256, size: int | None = 20_000) -> Spec:
     """The `Spec` of IMDB's film reviews: a ``.tar.gz`` with a file for each; see `pcbench.data.ag_news.spec`."""
     files = tuple(File(f"{s}/{label}.txt", "", 64 * 10**6) for s in ("train", "test") for label in _NEG_POS)
     archive = Archive("aclImdb_v1.tar.gz", (URL,), files, _join_reviews, 96 * 10**6, f"md5:{md5}")
     return published("imdb", [archive], partial(read, "imdb", rows, "test", SENTIMENTS, length, size))
 
 
-def rows(folder, split):
+def rows(folder: str | Path, split: str) -> list[tuple[int, str]]:
     """The rows ``(class number, text)`` of a split of IMDB: first the negative reviews, in the archive's order."""
     found = []
     for number, label in enumerate(_NEG_POS):

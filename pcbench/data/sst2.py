@@ -27,14 +27,14 @@ from pathlib import Path
 from shutil import copyfileobj
 
 from pcbench.data._archives import BadArchive, Bounded, zip_members
-from pcbench.data._store import Archive, File, published
+from pcbench.data._store import Archive, File, Spec, published
 from pcbench.data._text import LIMIT, SENTIMENTS, read
 
 URL = "https://dl.fbaipublicfiles.com/glue/data/SST-2.zip"
 MD5 = "9f81648d4199384278b86e315dac217c"
 
 
-def spec(md5=MD5, length=64, size=20_000):
+def spec(md5: str = MD5, length: int = 64, size: int | None = 20_000) -> Spec:
     """The `Spec` of SST-2: tables in a ``.zip``. Its test split has no labels: its development split stands in.
 
     See `pcbench.data.ag_news.spec`.
@@ -44,7 +44,7 @@ def spec(md5=MD5, length=64, size=20_000):
     return published("sst2", [archive], partial(read, "sst2", rows, "dev", SENTIMENTS, length, size))
 
 
-def rows(folder, split):
+def rows(folder: str | Path, split: str) -> list[tuple[int, str]]:
     """The rows ``(class number, text)`` of a labelled split of SST-2."""
     with open(Path(folder) / "SST-2" / f"{split}.tsv", encoding="utf-8") as file:
         return [(int(row[1]), row[0].strip()) for row in list(csv.reader(file, delimiter="\t"))[1:]]

@@ -5,19 +5,21 @@ to backpropagation: as autograd runs it, and of a captured rule also as a progra
 instruction set is the processor's own, not the one that `pcbench.instructions` pins for bits.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from pcbench.errors import UnsupportedModule
-from pcbench.measure.matched import make_rule
+from pcbench.measure.matched import Matched, make_rule
 from pcbench.measure.updates import Update, counted, in_turn, median_interval, peak_bytes, quartiles
-from pcbench.params import REFERENCE
+from pcbench.params import REFERENCE, Result, Settings
 from pcbench.rules import Captured
 
 CAPTURED_REFERENCE = "bp-captured"
 
 
-def cost(matched, settings, rounds, advance=lambda: None):
+def cost(matched: Matched, settings: Settings, rounds: int, advance: Callable[[], None] = lambda: None) -> Result:
     """Measure what a weight update (gradient and optimizer step) of every rule takes.
 
     Args:
@@ -31,6 +33,10 @@ def cost(matched, settings, rounds, advance=lambda: None):
         operations and floating-point operations; of a captured rule also the seconds to capture it and ratios to captured
         backpropagation (median and its 95 % interval). A rule that cannot be captured has None for its metrics, and
         ``refused`` says why.
+
+    Raises:
+        InvalidParameters: no model, optimizer or rule can be made of its entry.
+        NonFiniteLoss: a rule's loss became NaN or infinite.
     """
     updates = {name: update_of(matched, entry) for name, entry in settings["rules"].items()}
     refused = {name: why for name, update in updates.items() if (why := _refused(update)) is not None}
@@ -49,12 +55,15 @@ def cost(matched, settings, rounds, advance=lambda: None):
     return {**head, "threads": torch.get_num_threads(), "instruction_set": capability, "results": results}
 
 
-def update_of(matched, entry):
+def update_of(matched: Matched, entry: Settings) -> Update:
     """Return the `pcbench.measure.updates.Update` of a new model, always on the same batch.
 
     Args:
         matched: see `cost`.
         entry: the rule's entry in params.yaml.
+
+    Raises:
+        InvalidParameters: see `cost`.
     """
     model = matched.model(seed=0)
     rule = make_rule(entry, model, seed=0)

@@ -2,7 +2,9 @@
 
 import copy
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ from pcbench import nn as counterparts
 from pcbench.errors import InvalidParameters, NotRepeatable
 from pcbench.nn.convert import copied
 from pcbench.randomness import kept_randomness, random_digest
-from pcbench.rules import Backprop, by_name
+from pcbench.rules import Backprop, Rule, by_name
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Divergence:
     bitwise_equal: bool
 
 
-def compare(actual, reference):
+def compare(actual: Mapping[str, torch.Tensor | None], reference: Mapping[str, torch.Tensor | None]) -> Divergence:
     """Measure how far ``actual`` is from ``reference``.
 
     Args:
@@ -49,6 +51,7 @@ def compare(actual, reference):
     """
     if actual.keys() != reference.keys():
         raise ValueError(f"different names: {sorted(actual.keys() ^ reference.keys())}")
+    ulps: int | None
     squares, norm, largest, ulps, same = [0.0], [0.0], 0.0, 0, True
     for name, b in reference.items():
         a = actual[name]
@@ -80,7 +83,7 @@ class Update:
     buffers: dict[str, torch.Tensor]
     randomness: str
 
-    def equals(self, other):
+    def equals(self, other: "Update") -> bool:
         """Whether the other update leaves the same bits behind, in gradients, buffers and generators."""
         return (
             compare(self.gradients, other.gradients).bitwise_equal
@@ -89,7 +92,13 @@ class Update:
         )
 
 
-def weight_update(model, rule, inputs, targets, loss_fn):
+def weight_update(
+    model: nn.Module,
+    rule: Callable[[nn.Module], Rule],
+    inputs: Any,
+    targets: Any,
+    loss_fn: Callable[[Any, Any], torch.Tensor],
+) -> Update:
     """Compute one `Update` under ``rule(model)`` on a copy of ``model``; neither the model nor a global generator changes.
 
     Args:
@@ -98,6 +107,8 @@ def weight_update(model, rule, inputs, targets, loss_fn):
 
     Raises:
         InvalidParameters: the model has no parameter that requires a gradient.
+        UnsupportedModule: the model cannot be copied.
+        PCBenchError: what the rule raises, see `pcbench.rules.Rule.backward`.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InvalidParameters(f"{type(model).__name__} has no parameters to learn, so there is nothing to compare")
@@ -111,13 +122,15 @@ def weight_update(model, rule, inputs, targets, loss_fn):
     return Update({name: p.grad for name, p in model.named_parameters()}, dict(model.named_buffers()), randomness)
 
 
-def check_repeats(expected, repeat):
+def check_repeats(expected: Update, repeat: Callable[[], Update]) -> None:
     """Raise `NotRepeatable` unless ``repeat()``, a second `Update` by backpropagation, equals the first one, ``expected``."""
     again = repeat()
     if again.equals(expected):
         return
     names = [
-        name for name, g in expected.gradients.items() if g is not None and not torch.equal(g, again.gradients[name])
+        name
+        for name, g in expected.gradients.items()
+        if g is not None and not torch.equal(g, cast(torch.Tensor, again.gradients[name]))
     ]
     raise NotRepeatable(
         "backpropagation does not repeat itself on this model: two runs from the same weights, buffers and random states "
@@ -127,7 +140,7 @@ def check_repeats(expected, repeat):
     )
 
 
-def clone_tensors(tree):
+def clone_tensors(tree: Any) -> Any:
     """A copy of a pytree whose tensors are copies without history."""
     return pytree.tree_map(_cloned, tree)
 
@@ -136,7 +149,15 @@ def _cloned(leaf):
     return leaf.detach().clone().requires_grad_(leaf.requires_grad) if isinstance(leaf, torch.Tensor) else leaf
 
 
-def divergence(model, inputs, targets, loss_fn, rule="zil", convert=True, **options):
+def divergence(
+    model: nn.Module,
+    inputs: Any,
+    targets: Any,
+    loss_fn: Callable[[Any, Any], torch.Tensor],
+    rule: str = "zil",
+    convert: bool = True,
+    **options: Any,
+) -> Divergence:
     """How far one weight update's gradients under a learning rule are from backpropagation's.
 
     Both start from the same weights, buffers and random state, on copies: ``model`` is left as it is.

@@ -1,5 +1,6 @@
 """Table 1: how far one weight update of each rule is from backpropagation's."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import torch
@@ -8,17 +9,21 @@ from pcbench.files import finite_or_none
 from pcbench.graph import Graph
 from pcbench.measure.divergence import compare, weight_update
 from pcbench.measure.fingerprint import trace
-from pcbench.measure.matched import make_rule
+from pcbench.measure.matched import Matched, make_rule
+from pcbench.params import Result, Settings
 from pcbench.randomness import global_stream
 from pcbench.rules import Backprop
+from pcbench.tasks import Task
 
 
-def batches(settings):
+def batches(settings: Settings) -> list[tuple[str, int]]:
     """What is compared: every dtype with every seed, as pairs."""
     return [(dtype, seed) for dtype in settings["dtypes"] for seed in settings["seeds"]]
 
 
-def compare_rules(matched, settings, dtype, seed, advance=lambda: None):
+def compare_rules(
+    matched: Matched, settings: Settings, dtype: str, seed: int, advance: Callable[[], None] = lambda: None
+) -> Result:
     """Compare every rule's first weight update with backpropagation's, for one dtype and seed.
 
     Args:
@@ -31,6 +36,10 @@ def compare_rules(matched, settings, dtype, seed, advance=lambda: None):
     Returns:
         ``{"identities", "results"}``: how many identity vertices levelling adds, and a record for each rule, in which a
         metric that is not a finite number is None.
+
+    Raises:
+        InvalidParameters: no model, or no rule, can be made of their entries.
+        NonFiniteLoss: the loss is NaN or infinite.
     """
     inputs, targets = matched.first_batch(seed)
     model = matched.model(seed).to(getattr(torch, dtype))
@@ -51,7 +60,7 @@ def compare_rules(matched, settings, dtype, seed, advance=lambda: None):
     return {"identities": _identities(model, inputs), "results": results}
 
 
-def exactness(task, compared):
+def exactness(task: Task, compared: Sequence[Result]) -> Result:
     """Put what `compare_rules` found for each of the `batches`, in their order, into the result, a JSON value."""
     return {
         "schema": 1,

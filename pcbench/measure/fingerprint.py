@@ -5,11 +5,18 @@ fingerprint holds two sums modulo 2⁶⁴: Σ b_i, and Σ r_i b_i with pseudo-ra
 by d, the sums differ by d and r_i d: that names i. Where no i fits, several words differ.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
+
+from pcbench.params import Result
+
+Tensors = Mapping[str, torch.Tensor | None]  # by name
+Layout = list[list[Any]]  # see `layout`
 
 _WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int32}
 
@@ -29,24 +36,24 @@ class Element:
     index: int
     distance: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         size = abs(self.distance)
         bit = f"bit {size.bit_length() - 1}" if size & (size - 1) == 0 else f"{size} units in the last place"
         return f"{self.tensor}, element {self.index}, {bit}"
 
 
-def fingerprint(tensors):
+def fingerprint(tensors: Tensors) -> str:
     """Return the fingerprint of a dict of tensors, 32 hexadecimal digits; None in place of a tensor counts as no element."""
-    bits = [_bits(tensor) for tensor in tensors.values() if tensor is not None]
-    bits = np.concatenate(bits) if bits else np.zeros(0, np.uint64)
+    words = [_bits(tensor) for tensor in tensors.values() if tensor is not None]
+    bits = np.concatenate(words) if words else np.zeros(0, np.uint64)
     plain, weighted = bits.sum(dtype=np.uint64), (bits * _multipliers(len(bits))).sum(dtype=np.uint64)
     return f"{int(plain):016x}{int(weighted):016x}"
 
 
-def layout(tensors):
+def layout(tensors: Tensors) -> Layout:
     """Return what `locate` needs to know of a dict of tensors: ``[[name, elements, words an element], ...]``."""
-    tensors = {name: _plain(tensor) for name, tensor in tensors.items() if tensor is not None}
-    return [[name, tensor.numel(), max(1, tensor.element_size() // 4)] for name, tensor in tensors.items()]
+    plain = {name: _plain(tensor) for name, tensor in tensors.items() if tensor is not None}
+    return [[name, tensor.numel(), max(1, tensor.element_size() // 4)] for name, tensor in plain.items()]
 
 
 class Trace:
@@ -56,34 +63,34 @@ class Trace:
     they are kept after updates 1, 2, 4, 8, ... and where `note` is told to.
     """
 
-    def __init__(self, updates=(), tensors=()):
+    def __init__(self, updates: Iterable[str] = (), tensors: Mapping[str, dict[str, str]] | tuple[()] = ()) -> None:
         self.updates, self.tensors = list(updates), dict(tensors)
 
-    def add(self, tensors):
+    def add(self, tensors: Tensors) -> None:
         """Add the next update's."""
         self.updates.append(fingerprint(tensors))
         count = len(self.updates)
         if count & (count - 1) == 0:
             self.note(tensors)
 
-    def note(self, tensors):
+    def note(self, tensors: Tensors) -> None:
         """Keep each tensor's own fingerprint for the last update."""
         each = {name: fingerprint({name: tensor}) for name, tensor in tensors.items()}
         self.tensors[str(len(self.updates))] = each
 
-    def value(self, tensors):
+    def value(self, tensors: Tensors) -> Result:
         """Return the JSON value: ``{"updates": [...], "tensors": {update: {name: ...}}, "layout": [...]}``."""
         return {"updates": self.updates, "tensors": self.tensors, "layout": layout(tensors)}
 
 
-def trace(tensors):
+def trace(tensors: Tensors) -> Result:
     """Return the JSON value of the `Trace` of a single update."""
     found = Trace()
     found.add(tensors)
     return found.value(tensors)
 
 
-def locate(first, second, layout):
+def locate(first: str, second: str, layout: Layout) -> Element | None:
     """Find the one element by which two fingerprints differ.
 
     Args:

@@ -1,16 +1,19 @@
 """Matched runs: the same initial weights, the same batches in the same order, the same random masks for every rule."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Self
 
 import torch
+from torch import nn
 
 from pcbench import data, params, tasks
 from pcbench.data import Dataset
 from pcbench.data._texts import batches
 from pcbench.errors import InvalidParameters, told
 from pcbench.randomness import global_stream, stream
-from pcbench.rules import from_entry
+from pcbench.rules import Rule, from_entry
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,11 @@ class Matched:
     """
 
     task: tasks.Task
-    settings: dict[str, Any]
+    settings: params.Settings
     data: Dataset
 
     @classmethod
-    def load(cls, parameters, name, datasets):
+    def load(cls, parameters: params.Parameters, name: str, datasets: str | Path) -> Self:
         """Read the task called ``name`` with its data set.
 
         Args:
@@ -44,7 +47,7 @@ class Matched:
         task = tasks.named(name, settings["network"])
         return cls(task, settings, data.load(settings["data"], datasets))
 
-    def model(self, seed):
+    def model(self, seed: int) -> nn.Module:
         """A new model in training mode.
 
         Raises:
@@ -60,8 +63,12 @@ class Matched:
                     f"see tasks.{self.task.name}.model in params.yaml"
                 ) from error
 
-    def batches(self, seed, epoch):
-        """Yield the epoch's shuffled batches ``(inputs, targets)``; the last one may be smaller."""
+    def batches(self, seed: int, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the epoch's shuffled batches ``(inputs, targets)``; the last one may be smaller.
+
+        Yields:
+            ``inputs``, ``(batch, ...)`` as in `pcbench.data.Split`, and ``targets``, int64 ``(batch,)``.
+        """
         split, size = self.data.train, self.settings["batch_size"]
         generator = stream(seed, "order", epoch)
         if split.bucketed:
@@ -72,11 +79,11 @@ class Matched:
         for indices in order.split(size):
             yield split.inputs[indices], split.targets[indices]
 
-    def first_batch(self, seed):
-        """The first batch that training with ``seed`` sees."""
+    def first_batch(self, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The first batch that training with ``seed`` sees, see `batches`."""
         return next(self.batches(seed, epoch=0))
 
-    def optimizer(self, model):
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """A new optimizer of the model's parameters.
 
         Raises:
@@ -93,6 +100,10 @@ class Matched:
             raise InvalidParameters(f"optimizer {name!r} with {options}: {error}") from error
 
 
-def make_rule(entry, model, seed):
-    """The learning rule of an entry under ``rules`` in params.yaml; its noise comes from the seed's own stream."""
+def make_rule(entry: params.Settings, model: nn.Module, seed: int) -> Rule:
+    """The learning rule of an entry under ``rules`` in params.yaml; its noise comes from the seed's own stream.
+
+    Raises:
+        InvalidParameters: no such rule, or it has no such option.
+    """
     return from_entry(entry, model, stream(seed, "noise"))

@@ -2,7 +2,9 @@
 
 import copy
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,9 +13,10 @@ from pcbench import nn as counterparts
 from pcbench.errors import UnsupportedModule
 from pcbench.measure.divergence import clone_tensors
 from pcbench.nn.convert import copied
-from pcbench.program import Step, capture
+from pcbench.params import Result
+from pcbench.program import Canonical, Step, capture
 from pcbench.randomness import kept_randomness
-from pcbench.rules import Backprop, by_name
+from pcbench.rules import Backprop, Rule, by_name
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 _HOMES = tuple(os.path.join(os.path.dirname(each), "") for each in (os.path.dirname(torch.__file__), _PACKAGE))
@@ -41,7 +44,7 @@ class Difference:
     expected: Step | None
     explanation: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"first result that differs: {self.result}"]
         for whose, step in (("the rule's", self.step), ("backpropagation's", self.expected)):
             if step is not None:
@@ -69,7 +72,7 @@ class Certificate:
     first_difference: Difference | None
     rests_on: str = RESTS_ON
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.equal:
             return f"equal: the same program of {self.operations} operations, {self.digest}\n{self.rests_on}"
         return (
@@ -78,7 +81,16 @@ class Certificate:
         )
 
 
-def prove(model, inputs, targets, loss_fn, rule="zil", lines=True, convert=True, **options):
+def prove(
+    model: nn.Module,
+    inputs: Any,
+    targets: Any,
+    loss_fn: Callable[[Any, Any], torch.Tensor],
+    rule: str | Callable[[nn.Module], Rule] = "zil",
+    lines: bool = True,
+    convert: bool = True,
+    **options: Any,
+) -> Certificate:
     """Compare the program of one weight update of a rule with backpropagation's, operation for operation.
 
     Args:
@@ -92,6 +104,7 @@ def prove(model, inputs, targets, loss_fn, rule="zil", lines=True, convert=True,
 
     Raises:
         UnsupportedModule: an update is no program; see `pcbench.program.capture`.
+        InvalidParameters: no such rule, or it has no such option.
     """
     model = counterparts.convert(model) if convert else model
     make = rule if callable(rule) else lambda m: by_name(rule, m, **options)
@@ -99,13 +112,13 @@ def prove(model, inputs, targets, loss_fn, rule="zil", lines=True, convert=True,
     return certify(actual, expected)
 
 
-def certify(actual, expected):
+def certify(actual: Canonical, expected: Canonical) -> Certificate:
     """The `Certificate` of a rule's program against backpropagation's, both in `pcbench.program.Canonical` form."""
     difference = None if actual.digest == expected.digest else _difference(actual, expected)
     return Certificate(difference is None, len(expected.steps), len(actual.steps), actual.digest, difference)
 
 
-def as_metrics(make_certificate):
+def as_metrics(make_certificate: Callable[[], Certificate]) -> Result:
     """What ``make_certificate()`` finds as a JSON value: a certificate's figures, or only ``refused``, the reason for none.
 
     Lines are relative to the repository or to site-packages: the same on every machine.
@@ -129,8 +142,19 @@ def _portable(text):
     return text
 
 
-def canonical_update(model, make_rule, inputs, targets, loss_fn, lines=True):
-    """The `pcbench.program.Canonical` form of one weight update of ``make_rule(model)``, captured on copies."""
+def canonical_update(
+    model: nn.Module,
+    make_rule: Callable[[nn.Module], Rule],
+    inputs: Any,
+    targets: Any,
+    loss_fn: Callable[[Any, Any], torch.Tensor],
+    lines: bool = True,
+) -> Canonical:
+    """The `pcbench.program.Canonical` form of one weight update of ``make_rule(model)``, captured on copies.
+
+    Raises:
+        UnsupportedModule: the update is no program, or the model cannot be copied.
+    """
     model, loss_fn = copied(model), copy.deepcopy(loss_fn) if isinstance(loss_fn, nn.Module) else loss_fn
     inputs, targets = clone_tensors((inputs, targets))
     with kept_randomness():

@@ -4,32 +4,34 @@ The networks are synthetic and say nothing of learning: a chain of fully connect
 Their weights are orthogonal, so that no signal sinks to subnormal numbers, which processors are slow at.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
 
 from pcbench.measure.matched import make_rule
 from pcbench.measure.updates import Update, counted, in_turn, quartiles
-from pcbench.params import REFERENCE
+from pcbench.params import REFERENCE, Result, Settings
 from pcbench.randomness import global_stream, stream
 
 
 class Unrolled(nn.Module):
     """Maps ``(batch, length, width)`` to the last state ``(batch, width)`` of one cell."""
 
-    def __init__(self, width):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.cell = nn.RNNCell(width, width)
 
-    def forward(self, inputs):
-        """Return the last state."""
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the last state, ``(batch, width)``."""
         state = torch.zeros_like(inputs[:, 0])
         for each in inputs.unbind(1):
             state = self.cell(each, state)
         return state
 
 
-def scaling(axis, settings, advance=lambda: None):
+def scaling(axis: str, settings: Settings, advance: Callable[[], None] = lambda: None) -> Result:
     """Measure weight updates at every size of one axis.
 
     Args:
@@ -41,8 +43,13 @@ def scaling(axis, settings, advance=lambda: None):
     Returns:
         The result as a JSON value: of every rule and size seconds, ratios to backpropagation at that size (medians and
         quartiles over rounds), operations and floating-point operations.
+
+    Raises:
+        InvalidParameters: no such rule, or it has no such option.
+        NonFiniteLoss: a rule's loss became NaN or infinite.
     """
-    numbers, results = settings["axes"][axis], []
+    numbers: Settings = settings["axes"][axis]
+    results: list[Result] = []
     for size in numbers["sizes"]:
         within = {n: e for n, e in settings["rules"].items() if size <= numbers.get("largest", {}).get(n, size)}
         updates = {name: synthetic_update({**numbers, axis: size}, entry) for name, entry in within.items()}
@@ -60,13 +67,18 @@ def scaling(axis, settings, advance=lambda: None):
     return {**head, "threads": torch.get_num_threads(), "instruction_set": capability, "results": results}
 
 
-def synthetic_update(numbers, entry):
+def synthetic_update(numbers: Settings, entry: Settings) -> Update:
     """Return the `pcbench.measure.updates.Update` of a new synthetic network, always on the same batch.
 
     Args:
         numbers: ``width``, ``batch``, and ``depth`` of a chain of layers or ``length`` of a cell's time.
         entry: the rule's entry in params.yaml.
+
+    Raises:
+        InvalidParameters: no such rule, or it has no such option.
     """
+    model: nn.Module
+    shape: tuple[int, ...]
     width, batch = numbers["width"], numbers["batch"]
     with global_stream(0, "init"):
         if "length" in numbers:

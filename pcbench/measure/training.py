@@ -11,17 +11,20 @@ import copy
 import io
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from pcbench.data import Split
 from pcbench.errors import NonFiniteLoss, ResultError, UnsupportedModule
 from pcbench.files import atomic, finite_or_none
 from pcbench.measure.divergence import compare
 from pcbench.measure.fingerprint import Trace
-from pcbench.measure.matched import make_rule
-from pcbench.params import REFERENCE
+from pcbench.measure.matched import Matched, make_rule
+from pcbench.params import REFERENCE, Result, Settings
 from pcbench.provenance import weights_digest
 from pcbench.randomness import global_stream
 from pcbench.rules import Captured, Rule
@@ -42,8 +45,8 @@ class _Learner:
     rule: Rule
     optimizer: torch.optim.Optimizer
     captured: Captured | None = None
-    epochs: list = field(default_factory=list)
-    divergence: dict = field(default_factory=lambda: {key: [] for key in FOLLOWED})
+    epochs: list[Result] = field(default_factory=list)
+    divergence: dict[str, list[float | None]] = field(default_factory=lambda: {key: [] for key in FOLLOWED})
     trace: Trace = field(default_factory=Trace)
 
     @property
@@ -72,7 +75,14 @@ class _Learner:
         self.trace = Trace(*trace)
 
 
-def train(matched, settings, seed, epochs, checkpoint, advance=lambda: None):
+def train(
+    matched: Matched,
+    settings: Settings,
+    seed: int,
+    epochs: int,
+    checkpoint: str | Path,
+    advance: Callable[[], None] = lambda: None,
+) -> Result:
     """Train every rule for one seed.
 
     Args:
@@ -89,6 +99,9 @@ def train(matched, settings, seed, epochs, checkpoint, advance=lambda: None):
 
     Raises:
         NonFiniteLoss: a rule's loss became NaN or infinite; names the rule, the seed, the epoch and the update.
+        InvalidParameters: no model, optimizer or rule can be made of its entry.
+        ResultError: the checkpoint cannot be read, or is of other models.
+        PCBenchError: it cannot be written.
     """
     learners = _learners(matched, settings, seed)
     done = _restore(checkpoint, learners)
@@ -177,8 +190,14 @@ def _train_epoch(matched, seed, epoch, learners):
 
 
 @torch.no_grad()
-def accuracy(model, split, batch_size=1000):
-    """The fraction of ``split`` that ``model`` classifies correctly, in evaluation mode; the mode is restored."""
+def accuracy(model: nn.Module, split: Split, batch_size: int = 1000) -> float:
+    """The fraction of ``split`` that ``model`` classifies correctly, in evaluation mode; the mode is restored.
+
+    Args:
+        model: maps inputs to logits ``(batch, classes)``.
+        split: the examples.
+        batch_size: how many are classified at once.
+    """
     was_training = model.training
     model.eval()
     correct = 0

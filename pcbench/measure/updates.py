@@ -2,11 +2,13 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -25,20 +27,22 @@ class Update:
     optimizer: torch.optim.Optimizer
     inputs: torch.Tensor
     targets: torch.Tensor
-    loss_fn: Callable
+    loss_fn: Callable[[Any, Any], torch.Tensor]
 
-    def __call__(self):
+    def __call__(self) -> None:
         """Make it."""
         self.rule.backward(self.inputs, self.targets, self.loss_fn)
         self.optimizer.step()
         self.optimizer.zero_grad()  # last, so that an update frees what it has allocated, and no other one's memory
 
-    def gradients(self):
+    def gradients(self) -> None:
         """Its first part alone: forward, loss and gradients, which nothing learns from."""
         self.rule.gradients(self.inputs, self.targets, self.loss_fn)
 
 
-def in_turn(updates, warmup, rounds, advance=lambda: None):
+def in_turn(
+    updates: Mapping[str, Update], warmup: int, rounds: int, advance: Callable[[], None] = lambda: None
+) -> dict[str, list[float]]:
     """Time updates one after another, round after round.
 
     Times on a shared machine drift by more than the rules differ: what is compared is taken in the same round. The order
@@ -57,7 +61,8 @@ def in_turn(updates, warmup, rounds, advance=lambda: None):
         for update in updates.values():
             update()
         advance()
-    seconds, order = {name: [] for name in updates}, np.random.default_rng(0)
+    seconds: dict[str, list[float]] = {name: [] for name in updates}
+    order = np.random.default_rng(0)
     for _ in range(rounds):
         # Shuffled: what an update leaves behind (caches, memory, garbage) slows whichever follows it.
         for name in order.permutation(list(updates)):
@@ -79,13 +84,13 @@ def _synchronize():
         torch.cuda.synchronize()
 
 
-def quartiles(values):
+def quartiles(values: Sequence[float] | NDArray[Any]) -> dict[str, float]:
     """Return ``{"median", "q1", "q3"}`` of some numbers."""
     q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
     return {"median": float(median), "q1": float(q1), "q3": float(q3)}
 
 
-def median_interval(values):
+def median_interval(values: Sequence[float] | NDArray[Any]) -> dict[str, float | None]:
     """Return ``{"median", "low", "high"}``: the median and its exact interval (95 %) from the order of the values.
 
     Five values, or fewer, have none: ``low`` and ``high`` are then None.
@@ -95,7 +100,7 @@ def median_interval(values):
     return {"median": float(np.median(values)), "low": low, "high": high}
 
 
-def peak_bytes(update):
+def peak_bytes(update: Callable[[], object]) -> int:
     """The most bytes of tensors alive at once during ``update``, beyond those alive before it.
 
     From the profiler's record of every allocation: the process's resident size would also count the allocator's habits.
@@ -111,7 +116,7 @@ def peak_bytes(update):
     return int(max(alive.max(initial=0), 0))
 
 
-def counted(update):
+def counted(update: Update) -> dict[str, int]:
     """Count what the forward pass, the loss and the gradients of an `Update` take; the optimizer's step is everybody's.
 
     Returns:

@@ -1,17 +1,23 @@
 """Checking a user's own network: one weight update of a rule against backpropagation's, parameter by parameter."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
 
 from pcbench import nn as counterparts
 from pcbench.errors import foreign_code
 from pcbench.measure.divergence import Divergence, check_repeats, compare, weight_update
-from pcbench.measure.proof import prove
+from pcbench.measure.proof import Certificate, prove
 from pcbench.nn.convert import fused
 from pcbench.randomness import stream
 from pcbench.rules import Backprop, by_name
 
 # Z-IL with one of its three conditions broken: what must *not* equal backpropagation.
-BROKEN = {
+BROKEN: dict[str, dict[str, Any]] = {
     "not layer-dependent": {"layer_dependent": False},
     "initial error σ = 0.01": {"sigma": 0.01},
     "γ = 0.5": {"gamma": 0.5},
@@ -38,7 +44,7 @@ class Verification:
     ablations: dict[str, Divergence]
     fused: dict[str, str]
 
-    def whole(self):
+    def whole(self) -> list[str]:
         """Say of each fused module that was kept whole what that means."""
         return [
             f"{path or 'the model'!r} (nn.{kind}) was kept whole: one vertex for all of its time steps, exact, but not "
@@ -47,7 +53,17 @@ class Verification:
         ]
 
 
-def verify(model, inputs, targets, loss_fn, rule="zil", ablations=True, advance=lambda: None, convert=True, **options):
+def verify(
+    model: nn.Module,
+    inputs: Any,
+    targets: Any,
+    loss_fn: Callable[[Any, Any], torch.Tensor],
+    rule: str = "zil",
+    ablations: bool = True,
+    advance: Callable[[], None] = lambda: None,
+    convert: bool = True,
+    **options: Any,
+) -> Verification:
     """Compare one weight update of ``rule`` with backpropagation's; ``model`` is left as it is.
 
     Args:
@@ -59,8 +75,9 @@ def verify(model, inputs, targets, loss_fn, rule="zil", ablations=True, advance=
         `Verification`.
 
     Raises:
-        UnsupportedModule, InvalidParameters, NonFiniteLoss: see `pcbench.errors`; InvalidParameters also if the model
-            or the loss fails by itself, under backpropagation.
+        UnsupportedModule, InvalidParameters, NonFiniteLoss, NotRepeatable: see `pcbench.errors`; InvalidParameters also if
+            the model or the loss fails by itself, under backpropagation.
+        ValueError: one rule left a parameter without a gradient and the other did not.
     """
     model = counterparts.convert(model) if convert else model
     batch = (inputs, targets, loss_fn)
@@ -80,9 +97,7 @@ def verify(model, inputs, targets, loss_fn, rule="zil", ablations=True, advance=
     for condition, schedule in BROKEN.items() if ablations else ():
         noise = stream(0, "noise")
         with foreign_code(f"Z-IL, but {condition}, fails on {name}", f"{beyond}; --no-ablations leaves it out"):
-            broken = weight_update(
-                model, lambda m, s=schedule, g=noise: by_name("zil-state", m, generator=g, **s), *batch
-            )
+            broken = weight_update(model, partial(by_name, "zil-state", generator=noise, **schedule), *batch)
         found[condition] = compare(broken.gradients, expected.gradients)
         advance()
     return Verification(
@@ -98,7 +113,14 @@ def verify(model, inputs, targets, loss_fn, rule="zil", ablations=True, advance=
     )
 
 
-def certificate(model, inputs, targets, loss_fn, rule="zil", **options):
+def certificate(
+    model: nn.Module,
+    inputs: Any,
+    targets: Any,
+    loss_fn: Callable[[Any, Any], torch.Tensor],
+    rule: str = "zil",
+    **options: Any,
+) -> Certificate:
     """`pcbench.prove` for a user's network, after `verify`.
 
     Returns:

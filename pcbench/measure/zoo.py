@@ -1,6 +1,7 @@
 """The zoo: one weight update of Z-IL against backpropagation's on torchvision's own classifiers, unmodified."""
 
 from dataclasses import asdict
+from typing import cast
 
 import torch
 import torchvision
@@ -11,19 +12,20 @@ from pcbench.files import finite_or_none
 from pcbench.measure.divergence import compare, weight_update
 from pcbench.measure.fingerprint import trace
 from pcbench.measure.proof import as_metrics, prove
+from pcbench.params import Result, Settings
 from pcbench.randomness import global_stream, stream
 from pcbench.rules import ZIL, Backprop
 
-# Sides of the square images that are tried, smallest first; 299 is Inception's own, 224 everyone else's.
+# Sides, in pixels, of the square images that are tried, smallest first; 299 is Inception's own, 224 everyone else's.
 SIDES = (32, 48, 64, 80, 96, 128, 160, 192, 224, 299)
 
 
-def names():
+def names() -> tuple[str, ...]:
     """The classification models that torchvision lists."""
     return tuple(torchvision.models.list_models(module=torchvision.models))
 
 
-def zoo(name, settings):
+def zoo(name: str, settings: Settings) -> Result:
     """Compare one weight update of one model, with random weights and in training mode.
 
     Args:
@@ -36,7 +38,7 @@ def zoo(name, settings):
         under ``proof`` the certificate of Z-IL.
 
     Raises:
-        InvalidParameters: torchvision has no such classifier.
+        InvalidParameters: torchvision has no such classifier, or it accepts none of `SIDES`.
     """
     if name not in names():
         raise InvalidParameters(f"torchvision has no classifier {name!r}; it has {', '.join(names())}")
@@ -57,26 +59,38 @@ def zoo(name, settings):
     repeated = compare(update(Backprop).gradients, expected.gradients)
     actual = update(ZIL)
     gradients = compare(actual.gradients, expected.gradients)
-    metrics = {key: finite_or_none(value) for key, value in asdict(gradients).items()}
+    metrics: Result = {key: finite_or_none(value) for key, value in asdict(gradients).items()}
     metrics["parameters"] = len(expected.gradients)
     metrics["elements"] = sum(parameter.numel() for parameter in model.parameters())
     metrics["side"] = side
     metrics["buffers_equal"] = compare(actual.buffers, expected.buffers).bitwise_equal
     metrics["bp_repeats_itself"] = repeated.bitwise_equal
     metrics["proof"] = as_metrics(lambda: prove(model, inputs, targets, loss, lines=False))
-    record = {"rule": "zil", "label": "Z-IL", "seed": seed, "dtype": "float32", "metrics": metrics}
+    record: Result = {"rule": "zil", "label": "Z-IL", "seed": seed, "dtype": "float32", "metrics": metrics}
     record["fingerprints"] = trace(actual.gradients)
     return {"schema": 1, "stage": "zoo", "task": name, "family": "cnn", "results": [record]}
 
 
-def loss(outputs, targets):
-    """Cross-entropy, summed over the outputs of models that have auxiliary classifiers."""
+def loss(outputs: torch.Tensor | tuple[torch.Tensor, ...], targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy, summed over the outputs of models that have auxiliary classifiers.
+
+    Args:
+        outputs: logits ``(batch, classes)``, or a tuple of them.
+        targets: int64 ``(batch,)``.
+
+    Returns:
+        A 0-d tensor.
+    """
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    return sum(nn.functional.cross_entropy(output, targets) for output in outputs)
+    return cast(torch.Tensor, sum(nn.functional.cross_entropy(output, targets) for output in outputs))
 
 
-def smallest_side(model, batch_size):
-    """The smallest of `SIDES` that the model accepts in training mode; the model's buffers stay as they are."""
+def smallest_side(model: nn.Module, batch_size: int) -> int:
+    """The smallest of `SIDES` that the model accepts in training mode; the model's buffers stay as they are.
+
+    Raises:
+        InvalidParameters: it accepts none of them.
+    """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
         for side in SIDES:

@@ -1,6 +1,7 @@
 """Replacement of ``torch.nn``'s fused recurrent modules by their counterparts."""
 
 import copy
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -8,10 +9,11 @@ from torch import nn
 from pcbench.errors import UnsupportedModule
 from pcbench.nn.recurrent import GRU, LSTM, RNN
 
-_COUNTERPARTS = {nn.RNN: RNN, nn.LSTM: LSTM, nn.GRU: GRU}
+_COUNTERPARTS: dict[type[nn.RNNBase], type[nn.RNNBase]] = {nn.RNN: RNN, nn.LSTM: LSTM, nn.GRU: GRU}
+_M = TypeVar("_M", bound=nn.Module)
 
 
-def copied(model):
+def copied(model: _M) -> _M:
     """Copy ``model`` with everything that it holds, and share no tensor with it.
 
     What a hook computes from parameters before each forward (`torch.nn.utils.weight_norm`, `torch.nn.utils.prune`) is
@@ -20,7 +22,7 @@ def copied(model):
     Raises:
         UnsupportedModule: another attribute is a tensor that was computed from parameters, with its history.
     """
-    memo = {}
+    memo: dict[int, Any] = {}
     for path, module in model.named_modules():
         for name, value in vars(module).items():
             if isinstance(value, torch.Tensor) and not value.is_leaf:
@@ -33,7 +35,7 @@ def copied(model):
     return copy.deepcopy(model, memo)
 
 
-def fused(model):
+def fused(model: nn.Module) -> dict[str, type[nn.RNNBase]]:
     """The fused recurrent modules of ``model``: ``{path: class}``, where a class is `torch.nn.RNN`, `LSTM` or `GRU`."""
     found = {}
     for path, module in model.named_modules():
@@ -43,7 +45,7 @@ def fused(model):
     return found
 
 
-def convert(model):
+def convert(model: nn.Module) -> nn.Module:
     """Copy ``model`` with each `torch.nn.RNN`, `LSTM` and `GRU` replaced by its counterpart in `pcbench.nn`.
 
     Everything else stays as it was: weights, tied parameters, dtype, device, ``requires_grad``, training mode, hooks.
@@ -52,7 +54,7 @@ def convert(model):
         A deep copy; ``model`` is left alone, and shares no tensor with it.
 
     Raises:
-        UnsupportedModule: a subclass of a fused module, whose own behaviour the counterpart does not have.
+        UnsupportedModule: a subclass of a fused module, whose own behaviour the counterpart does not have; or see `copied`.
     """
     model = copied(model)
     for path, kind in fused(model).items():

@@ -10,14 +10,18 @@ D directions (1 or 2), O = ``proj_size`` if that is positive (LSTM only), otherw
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Any, overload
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.overrides import handle_torch_function, has_torch_function
 
 from pcbench.errors import InvalidParameters
+
+State = Tensor | tuple[Tensor, Tensor]  # h, of an LSTM (h, c)
 
 
 def _one_operation(cell):
@@ -33,7 +37,7 @@ def _one_operation(cell):
 
 
 @_one_operation
-def rnn_cell(x, h, weights, active, nonlinearity):
+def rnn_cell(x: Tensor, h: Tensor, weights: Sequence[Tensor], active: Tensor | None, nonlinearity: str) -> Tensor:
     """One time step of an Elman network: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu of the same.
 
     Args:
@@ -50,7 +54,7 @@ def rnn_cell(x, h, weights, active, nonlinearity):
 
 
 @_one_operation
-def gru_cell(x, h, weights, active):
+def gru_cell(x: Tensor, h: Tensor, weights: Sequence[Tensor], active: Tensor | None) -> Tensor:
     """One time step of a GRU, as `torch.nn.GRU` defines it.
 
     Args:
@@ -64,7 +68,9 @@ def gru_cell(x, h, weights, active):
 
 
 @_one_operation
-def lstm_cell(x, state, weights, active):
+def lstm_cell(
+    x: Tensor, state: tuple[Tensor, Tensor], weights: Sequence[Tensor], active: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """One time step of an LSTM, as `torch.nn.LSTM` defines it.
 
     Args:
@@ -96,7 +102,9 @@ def _where(active, new, old):
 class _Recurrent(nn.RNNBase):
     """Constructor, parameters and checks are torch's own; ``forward`` is `unroll`."""
 
-    def forward(self, input, hx=None, lengths=None):
+    def forward(
+        self, input: Tensor | PackedSequence, hx: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor | PackedSequence, State]:
         """Run over a batch of sequences: see `unroll`."""
         return unroll(self, input, hx, lengths)
 
@@ -110,17 +118,17 @@ class RNN(_Recurrent):
 
     def __init__(
         self,
-        input_size,
-        hidden_size,
-        num_layers=1,
-        nonlinearity="tanh",
-        bias=True,
-        batch_first=False,
-        dropout=0.0,
-        bidirectional=False,
-        device=None,
-        dtype=None,
-    ):
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise InvalidParameters(f"nonlinearity {nonlinearity!r} is none of tanh, relu")
         mode = f"RNN_{nonlinearity.upper()}"
@@ -135,17 +143,17 @@ class LSTM(_Recurrent):
 
     def __init__(
         self,
-        input_size,
-        hidden_size,
-        num_layers=1,
-        bias=True,
-        batch_first=False,
-        dropout=0.0,
-        bidirectional=False,
-        proj_size=0,
-        device=None,
-        dtype=None,
-    ):
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__(
             "LSTM",
             input_size,
@@ -166,22 +174,36 @@ class GRU(_Recurrent):
 
     def __init__(
         self,
-        input_size,
-        hidden_size,
-        num_layers=1,
-        bias=True,
-        batch_first=False,
-        dropout=0.0,
-        bidirectional=False,
-        device=None,
-        dtype=None,
-    ):
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__(
             "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
         )
 
 
-def unroll(module, input, hx=None, lengths=None):
+@overload
+def unroll(
+    module: nn.RNNBase, input: Tensor, hx: State | None = None, lengths: Tensor | None = None
+) -> tuple[Tensor, State]: ...
+
+
+@overload
+def unroll(
+    module: nn.RNNBase, input: PackedSequence, hx: State | None = None, lengths: Tensor | None = None
+) -> tuple[PackedSequence, State]: ...
+
+
+def unroll(
+    module: nn.RNNBase, input: Tensor | PackedSequence, hx: State | None = None, lengths: Tensor | None = None
+) -> tuple[Tensor | PackedSequence, State]:
     """Run a recurrent module (one of these, or torch's own) cell by cell: layer by layer, one time step after another.
 
     Args:
@@ -210,7 +232,7 @@ def unroll(module, input, hx=None, lengths=None):
         return pack_padded_sequence(output, lengths, module.batch_first, enforce_sorted=in_order), state
     is_lstm = module.mode == "LSTM"
     batch_dimension = 0 if module.batch_first else 1
-    parts = () if hx is None else tuple(hx) if is_lstm else (hx,)
+    parts: Any = () if hx is None else tuple(hx) if is_lstm else (hx,)
     batched = input.dim() != 2
     if not batched:
         input = input.unsqueeze(batch_dimension)

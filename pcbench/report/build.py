@@ -4,12 +4,13 @@ from pathlib import Path
 
 from pcbench import params
 from pcbench.files import check_writable, write_json, write_text
+from pcbench.params import Parameters, Result
 from pcbench.provenance import digest
 from pcbench.report import claims, figures, metrics, page, table, tables
 from pcbench.report.results import read, read_scaling, read_zoo
 
 
-def build(results, out, profile, parameters):
+def build(results: str | Path, out: str | Path, profile: str, parameters: Parameters) -> Result:
     """Write the report on one profile's results.
 
     Writes ``index.html`` (one self-contained file), each of `pcbench.report.tables.build` as ``tables/*.{md,tex,csv}``,
@@ -27,13 +28,15 @@ def build(results, out, profile, parameters):
         `pcbench.report.claims.judge`.
 
     Raises:
+        InvalidParameters: there is no such profile.
         ResultError: a result is missing, unreadable, of another form, or made with other parameters.
         PCBenchError: ``out`` cannot be written to.
     """
     out = Path(out)
     for name in ("index.html", "metrics.json", "tables", "figures"):
         check_writable(out / name)
-    tasks, zoo, scaling = (each(results, parameters, profile) for each in (read, read_zoo, read_scaling))
+    tasks, zoo = read(results, parameters, profile), read_zoo(results, parameters, profile)
+    scaling = read_scaling(results, parameters, profile)
     summary = metrics.summarise(tasks, profile, zoo, scaling)
     summary["parameters_sha256"] = digest(params.of_profile(parameters, profile))
     summary["claims"] = claims.judge(summary)

@@ -1,6 +1,10 @@
 """Table 5: whether weight updates are backpropagation's program, operation for operation."""
 
+from collections.abc import Sequence
+
+from pcbench.params import Result
 from pcbench.report import writing
+from pcbench.report.results import Source, TaskResults
 from pcbench.report.table import Group, Table, labels_of
 from pcbench.report.writing import EQUAL, MISSING
 
@@ -9,7 +13,7 @@ _PARTING = ("result", "step", "line", "expected", "explanation", "refused")
 _DIGITS = 12  # of a digest, for people
 
 
-def certificates(tasks, metrics, zoo):
+def certificates(tasks: Sequence[TaskResults], metrics: Result, zoo: Sequence[Source]) -> Table:
     """Table 5; see `pcbench.report.tables.build` for the arguments."""
     labels = labels_of(task.proof for task in tasks)
     of_tasks = [

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from pcbench.params import Result
 from pcbench.report.writing import count, ratio, scientific, span, ulps
 
 REPRODUCED = "reproduced"
@@ -40,10 +41,10 @@ class Claim:
     sentence: str
     source: str
     stages: tuple[str, ...]
-    test: Callable
+    test: Callable[[Result], tuple[str, str]]
 
 
-def judge(metrics):
+def judge(metrics: Result) -> dict[str, dict[str, str]]:
     """Return ``{claim's id: {"verdict", "evidence"}}`` for every claim."""
     verdicts = {claim.id: claim.test(metrics) for claim in CLAIMS}
     return {name: {"verdict": verdict, "evidence": evidence} for name, (verdict, evidence) in verdicts.items()}

@@ -1,14 +1,16 @@
 """Tables 2 and 6: what a weight update takes, in time, memory and operations, and how that grows."""
 
+from collections.abc import Sequence
 from functools import partial
 
-from pcbench.params import REFERENCE
+from pcbench.params import REFERENCE, Result, Settings
 from pcbench.report import writing
+from pcbench.report.results import Source, TaskResults
 from pcbench.report.table import Group, Table, flat, labels_of, range_of, rows_of, section
 from pcbench.report.writing import MISSING
 
 
-def cost(tasks, metrics, rules):
+def cost(tasks: Sequence[TaskResults], metrics: Result, rules: Settings) -> Table:
     """Table 2; see `pcbench.report.tables.build` for the arguments."""
     found = section(metrics, "cost")
     labels = labels_of(task.cost for task in tasks)
@@ -89,7 +91,7 @@ def _spread(middle, low, high):
     return f"{writing.ratio(middle)} [{writing.ratio(low)}–{writing.ratio(high)}]"
 
 
-def scaling(sources, metrics):
+def scaling(sources: Sequence[Source], metrics: Result) -> Table:
     """Table 6; see `pcbench.report.tables.build` for the arguments."""
     found = metrics["scaling"]
     labels = labels_of(sources)

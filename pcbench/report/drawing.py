@@ -5,12 +5,13 @@ import io
 import matplotlib
 from matplotlib.figure import Figure
 
+from pcbench.graph import Graph
 from pcbench.report.figures import STYLE
 
 WIDTH, HEIGHT = 2.4, 0.62  # inches for each vertex
 
 
-def draw(graph, title):
+def draw(graph: Graph, title: str) -> str:
     """Return the graph as SVG text.
 
     Clamped vertices (dashed) stand one row above the highest vertex that reads them; merges and identities, which have no
@@ -21,7 +22,7 @@ def draw(graph, title):
         title: what stands above it.
     """
     rows = _rows(graph)
-    members = {}
+    members: dict[int, list[int]] = {}
     for position, row in enumerate(rows):
         if row is not None:
             members.setdefault(row, []).append(position)

@@ -2,6 +2,8 @@
 
 import io
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -10,6 +12,7 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from pcbench.params import REFERENCE
 from pcbench.report import writing
+from pcbench.report.results import Source, TaskResults
 
 INK, GRID, PAPER = "#24292f", "#8c959f", "#ffffff"
 # Okabe and Ito's palette, after two greys: told apart by the colour-blind, and in grey. A rule has the colour of its place in
@@ -17,7 +20,7 @@ INK, GRID, PAPER = "#24292f", "#8c959f", "#ffffff"
 PALETTE = ("#999999", "#666666", "#0072b2", "#56b4e9", "#e69f00", "#d55e00", "#cc79a7", "#009e73")
 MOST_POINTS = 300
 
-STYLE = {
+STYLE: dict[Any, Any] = {  # of matplotlib
     "svg.hashsalt": "pcbench",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -41,8 +44,8 @@ STYLE = {
 }
 
 
-def colours(rules, tasks, scaling=()):
-    """Return ``{rule: colour}`` of the rules that are drawn.
+def colours(rules: Iterable[str], tasks: Sequence[TaskResults], scaling: Sequence[Source] = ()) -> dict[str, str]:
+    """Return ``{rule: colour}``, as ``#rrggbb``, of the rules that are drawn.
 
     Args:
         rules: all rules, in the order of params.yaml.
@@ -54,7 +57,7 @@ def colours(rules, tasks, scaling=()):
     return {rule: PALETTE[i % len(PALETTE)] for i, rule in enumerate(rule for rule in rules if rule in drawn)}
 
 
-def divergence(tasks, colours):
+def divergence(tasks: Sequence[TaskResults], colours: Mapping[str, str]) -> str:
     """Draw the relative L2 distance of the weights from BP's after every weight update, one panel a task.
 
     The band goes from the least to the largest value over seeds, the line is the median over seeds. A distance of
@@ -64,17 +67,17 @@ def divergence(tasks, colours):
     return _panels(tasks, _divergence_panel, colours)
 
 
-def accuracy(tasks, colours):
+def accuracy(tasks: Sequence[TaskResults], colours: Mapping[str, str]) -> str:
     """Draw the test accuracy by epoch, one panel a task: the mean over seeds, and the band of all seeds."""
     return _panels(tasks, _accuracy_panel, colours)
 
 
-def cost(tasks, colours):
+def cost(tasks: Sequence[TaskResults], colours: Mapping[str, str]) -> str:
     """Draw the time of a weight update as a ratio to BP's, one panel a task: median and interquartile range."""
     return _panels(tasks, _cost_panel, colours, height=2.1)
 
 
-def scaling(sources, colours):
+def scaling(sources: Sequence[Source], colours: Mapping[str, str]) -> str:
     """Draw the time of a weight update against the size of a synthetic network, one panel an axis: median and quartiles."""
     return _panels(sources, _scaling_panel, colours, name=lambda source: source.task)
 

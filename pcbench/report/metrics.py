@@ -1,15 +1,20 @@
 """The figures of the report in one JSON value: results summarised over seeds, and nothing measured."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
 from scipy.stats import bootstrap, linregress, t
 
-from pcbench.params import REFERENCE
-from pcbench.report.results import SCHEMA
+from pcbench.params import REFERENCE, Result
+from pcbench.report.results import SCHEMA, Source, TaskResults
 
 LEVEL = 0.95
 
 
-def summarise(tasks, profile, zoo=(), scaling=()):
+def summarise(
+    tasks: Sequence[TaskResults], profile: str, zoo: Sequence[Source] = (), scaling: Sequence[Source] = ()
+) -> Result:
     """Return the content of ``metrics.json``, the verdicts on the claims excepted.
 
     Args:
@@ -73,10 +78,10 @@ def _grouped(records, key):
     return groups
 
 
-def worst(values):
+def worst(values: Iterable[float | None]) -> float | None:
     """The largest value; None, which is not finite, exceeds them all."""
-    values = list(values)
-    return None if None in values else max(values)
+    listed: list[Any] = list(values)
+    return None if None in listed else max(listed)
 
 
 def _exactness(records):
@@ -119,7 +124,7 @@ def _growth(records):
     }
 
 
-def exponent(sizes, values):
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> dict[str, float | None]:
     """Return ``{"value", "low", "high"}`` of the power of ``sizes`` that fits ``values`` best, with its 95 % interval.
 
     Least squares of the logarithms. Two sizes have no interval, and one has no exponent: None.
@@ -145,7 +150,7 @@ def _accuracy(records):
     }
 
 
-def interval(values):
+def interval(values: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
     """Return the bootstrapped percentile interval (95 %) of the mean, or (None, None) where there is nothing to draw.
 
     One value, or values that are all equal, give no interval: a resample of them says nothing about their spread.

@@ -1,14 +1,16 @@
 """The report's page: one self-contained HTML file that opens offline."""
 
 import re
+from collections.abc import Mapping, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pcbench.instructions import NATIVE
-from pcbench.params import REFERENCE
+from pcbench.params import REFERENCE, Result
 from pcbench.report import figures, writing
 from pcbench.report.claims import CLAIMS, NOT_TESTED, REFUTED, REPRODUCED
-from pcbench.report.table import labels_of
+from pcbench.report.results import Source, TaskResults
+from pcbench.report.table import Table, labels_of
 
 NOT_RECORDED = "not recorded"
 
@@ -26,7 +28,14 @@ _STAGE_OF = {
 _ENVIRONMENT = ("python", "torch", "torchvision", "numpy", "scikit-learn", "faker", "pcbench")
 
 
-def render(tasks, zoo, scaling, metrics, tables, colours):
+def render(
+    tasks: Sequence[TaskResults],
+    zoo: Sequence[Source],
+    scaling: Sequence[Source],
+    metrics: Result,
+    tables: Sequence[Table],
+    colours: Mapping[str, str],
+) -> str:
     """Return the page as HTML.
 
     Args:
@@ -36,8 +45,9 @@ def render(tasks, zoo, scaling, metrics, tables, colours):
         tables: what `pcbench.report.tables.build` made of them.
         colours: see `pcbench.report.figures.colours`.
     """
+    loader = PackageLoader("pcbench.report", ".")
     environment = Environment(
-        loader=PackageLoader("pcbench.report", "."),
+        loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -63,11 +73,11 @@ def render(tasks, zoo, scaling, metrics, tables, colours):
         anchors=anchors,
         good={writing.BIT_IDENTICAL, writing.EQUAL},
         tones={REPRODUCED: "good", REFUTED: "bad", NOT_TESTED: "quiet"},
-        css=environment.loader.get_source(environment, "page.css")[0],
+        css=loader.get_source(environment, "page.css")[0],
     )
 
 
-def answer(metrics):
+def answer(metrics: Result) -> tuple[str, str]:
     """Return the page's answer to its question, one sentence computed from the metrics, with a word before it."""
     gradients = [cell for task in metrics["tasks"].values() for cell in task["exactness"].get("zil", {}).values()]
     weights = [task["weights"]["zil"] for task in metrics["tasks"].values() if "zil" in task["weights"]]

@@ -1,5 +1,6 @@
 """Reading the stages' results: checked for form on the way in, so that nothing behind this door has to doubt them."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,7 +9,7 @@ from pcbench import params
 from pcbench.errors import ResultError
 from pcbench.files import read_json
 from pcbench.forms import Form, NotEmpty, Open, fault
-from pcbench.params import OF_TASKS, REFERENCE, STAGES
+from pcbench.params import OF_TASKS, REFERENCE, STAGES, Parameters, Result
 from pcbench.provenance import result_digest, sidecar
 
 SCHEMA = 1
@@ -198,12 +199,12 @@ class Source:
     stage: str
     task: str
     path: Path
-    files: tuple[dict, ...]
+    files: tuple[Result, ...]
     sha256: str
-    provenance: dict | None
+    provenance: Result | None
 
     @property
-    def records(self):
+    def records(self) -> Iterator[Result]:
         """The entries under ``results`` of all files, each with its file's ``seed`` where the file has one."""
         for file in self.files:
             seed = {"seed": file["seed"]} if "seed" in file else {}
@@ -223,12 +224,12 @@ class TaskResults:
     proof: Source
 
     @property
-    def sources(self):
+    def sources(self) -> tuple[Source, ...]:
         """The task's results in the order of the tables."""
         return self.exactness, self.cost, self.train, self.proof
 
 
-def read(results, parameters, profile):
+def read(results: str | Path, parameters: Parameters, profile: str) -> list[TaskResults]:
     """Return a `TaskResults` for every task that the profile lists, by family (mlp, cnn, rnn, transformer), then by name.
 
     Args:
@@ -236,6 +237,7 @@ def read(results, parameters, profile):
         parameters, profile: see `pcbench.params.load`, and the profile's name.
 
     Raises:
+        InvalidParameters: there is no such profile.
         ResultError: a result is missing, unreadable, of another form, or made with other parameters.
     """
     results = Path(results)
@@ -245,27 +247,27 @@ def read(results, parameters, profile):
     return sorted((_task(results, name, parameters, profile) for name in names), key=_by_family)
 
 
-def read_zoo(results, parameters, profile):
+def read_zoo(results: str | Path, parameters: Parameters, profile: str) -> list[Source]:
     """Return the `Source` of every model of the profile's zoo, by name; empty for a profile without a zoo.
 
     Raises:
-        ResultError: see `read`.
+        InvalidParameters, ResultError: see `read`.
     """
     names = sorted(params.profile(parameters, profile)["zoo"])
     return [_current("zoo", name, Path(results), parameters, profile) for name in names]
 
 
-def read_scaling(results, parameters, profile):
+def read_scaling(results: str | Path, parameters: Parameters, profile: str) -> list[Source]:
     """Return the `Source` of every axis along which the profile measures how cost grows, in its order.
 
     Raises:
-        ResultError: see `read`.
+        InvalidParameters, ResultError: see `read`.
     """
     names = params.profile(parameters, profile)["scaling"]
     return [_current("scaling", name, Path(results), parameters, profile) for name in names]
 
 
-def found(results):
+def found(results: str | Path) -> dict[tuple[str, str], Path]:
     """Return ``{(stage, name): path}`` of every result that lies in a profile's folder, read or not."""
     return {
         (stage, path.stem): path
@@ -274,8 +276,12 @@ def found(results):
     }
 
 
-def stale(results, parameters, profile):
-    """Return the paths of results that params.yaml does not list for the profile: no table is made of them."""
+def stale(results: str | Path, parameters: Parameters, profile: str) -> list[Path]:
+    """Return the paths of results that params.yaml does not list for the profile: no table is made of them.
+
+    Raises:
+        InvalidParameters: there is no such profile.
+    """
     listed = params.profile(parameters, profile)
     names = {stage: listed[stage if stage in ("zoo", "scaling") else "tasks"] for stage in STAGES}
     seeds = {f"seed-{seed}" for seed in listed["seeds"]}
@@ -341,7 +347,7 @@ def _listed(stage, expected, source):
         yield "epochs:", [expected["epochs"]], sorted({len(record["metrics"]["epochs"]) for record in records})
 
 
-def read_source(stage, name, path, seeds=None):
+def read_source(stage: str, name: str, path: Path, seeds: Sequence[int] | None = None) -> Source:
     """Read one result, checked for form.
 
     Args:

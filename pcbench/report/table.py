@@ -3,11 +3,15 @@
 import csv
 import io
 import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tabulate import tabulate
 
+from pcbench.params import Result
 from pcbench.report import writing
+from pcbench.report.results import Source
 from pcbench.report.writing import MISSING
 
 
@@ -40,17 +44,17 @@ class Table:
     caption: str
     heads: tuple[str, ...]
     groups: tuple[Group, ...]
-    records: tuple[dict, ...]
+    records: tuple[dict[str, Any], ...]
 
 
-def markdown(table):
+def markdown(table: Table) -> str:
     """Write ``table`` as a GitHub-flavoured Markdown table."""
     heads, rows = _flat(table)
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     return tabulate(rows, heads, "pipe", disable_numparse=True, colalign=_alignment(table, heads)) + "\n"
 
 
-def latex(table):
+def latex(table: Table) -> str:
     """Write ``table`` as a LaTeX ``tabular`` with booktabs' rules, in ASCII: it compiles under every engine.
 
     A letter of a label loses its accents; a sign that is neither ASCII nor known here becomes a question mark.
@@ -61,7 +65,7 @@ def latex(table):
     return "".join(sign for sign in plain if not unicodedata.combining(sign)).encode("ascii", "replace").decode() + "\n"
 
 
-def as_csv(table):
+def as_csv(table: Table) -> str:
     """Write ``table``'s records as CSV, unrounded, each with the path of the result that it came from."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(table.records[0]), lineterminator="\n")
@@ -102,26 +106,28 @@ def _alignment(table, heads):
     return ["left"] * words + ["right"] * (len(heads) - words)
 
 
-def section(metrics, name):
+def section(metrics: Result, name: str) -> dict[str, Result]:
     """One section of the metrics, by task."""
     return {task: entry[name] for task, entry in metrics["tasks"].items()}
 
 
-def labels_of(sources):
+def labels_of(sources: Iterable[Source]) -> dict[str, str]:
     """The rules' labels by rule, over all results of a stage, in the order of params.yaml."""
     return {record["rule"]: record["label"] for source in sources for record in source.records}
 
 
-def flat(cell):
+def flat(cell: Result) -> dict[str, Any]:
     """A figure's parts for machines, each in a column of its own: ``{"ratio.median": 1.2, ...}``; None is empty."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in cell.items():
         inner = flat(value) if isinstance(value, dict) else {"": "" if value is None else value}
         found |= {f"{key}.{part}".rstrip("."): each for part, each in inner.items()}
     return found
 
 
-def rows_of(labels, found, write, *more):
+def rows_of(
+    labels: Iterable[str], found: Mapping[str, Result], write: Callable[[Any], str], *more: str
+) -> tuple[tuple[str, ...], ...]:
     """One row a task, one cell a rule, then the cells ``more``; a dash where the task lacks the rule."""
     return tuple(
         (task, *(write(cells[rule]) if rule in cells else MISSING for rule in labels), *more)
@@ -129,12 +135,12 @@ def rows_of(labels, found, write, *more):
     )
 
 
-def exported(value):
+def exported(value: float | None) -> float | str:
     """A divergence for machines: words where it is no finite number."""
     return writing.NOT_FINITE if value is None else value
 
 
-def range_of(values):
+def range_of(values: Collection[int]) -> str:
     """Numbers in words: from the least to the largest, or the one that they all are."""
     low, high = min(values), max(values)
     return str(low) if low == high else f"{low} to {high}"

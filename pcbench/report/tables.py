@@ -1,14 +1,23 @@
 """The tables of the report: tasks down, rules across for people; one record a row, with its source, for machines."""
 
-from pcbench.params import REFERENCE
+from collections.abc import Sequence
+
+from pcbench.params import REFERENCE, Result, Settings
 from pcbench.report import cost_tables, writing
 from pcbench.report.certificates import certificates
 from pcbench.report.claims import CLAIMS
+from pcbench.report.results import Source, TaskResults
 from pcbench.report.table import Group, Table, exported, labels_of, range_of, rows_of, section
 from pcbench.report.writing import BIT_IDENTICAL, MISSING
 
 
-def build(tasks, metrics, rules, zoo=(), scaling=()):
+def build(
+    tasks: Sequence[TaskResults],
+    metrics: Result,
+    rules: Settings,
+    zoo: Sequence[Source] = (),
+    scaling: Sequence[Source] = (),
+) -> tuple[Table, ...]:
     """Return the tables in the order of the page: exactness, cost, accuracy, zoo (where there is one), certificates,
     scaling (where there is any), claims, and the headline, one row a task, which no page shows: the README does.
 

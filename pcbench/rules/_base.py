@@ -1,19 +1,26 @@
 """What all learning rules share: one interface, the checks of a loss, and how gradients are left behind."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, Self, TypeVar
 
 import torch
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from pcbench.errors import InvalidParameters, NonFiniteLoss
 
-ENGINES = {}
+Loss = Callable[[Any, Any], Tensor]  # of outputs and targets
+Gradients = dict[Tensor, Tensor]  # {tensor: gradient}, of the same shape
+
+ENGINES: dict[str, type["Rule"]] = {}
+_R = TypeVar("_R", bound="Rule")
 
 
-def engine(name):
-    """Register a class of rules under the name that params.yaml and the command line have for it."""
+def engine(name: str) -> Callable[[type[_R]], type[_R]]:
+    """Register a class of rules under its file's name, which params.yaml and the command line have for it too."""
 
-    def register(kind):
+    def register(kind: type[_R]) -> type[_R]:
         ENGINES[name] = kind
         return kind
 
@@ -27,16 +34,21 @@ class Rule(ABC):
         model: the module whose parameters learn; it is used as it is, in training or evaluation mode.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: nn.Module) -> None:
         self.model = model
 
     @classmethod
-    def from_options(cls, model, generator, **options):
-        """Make the rule from its options in params.yaml; ``generator`` is for those that draw noise."""
+    def from_options(cls, model: nn.Module, generator: torch.Generator | None, **options: Any) -> Self:
+        """Make the rule from its options in params.yaml; ``generator`` is for those that draw noise.
+
+        Raises:
+            TypeError: it has no such option.
+            InvalidParameters: an option's value makes no sense.
+        """
         return cls(model, **options)
 
     @abstractmethod
-    def gradients(self, inputs, targets, loss_fn):
+    def gradients(self, inputs: Any, targets: Any, loss_fn: Loss) -> tuple[Tensor, Gradients]:
         """Compute the loss and the gradients, and leave ``param.grad`` alone.
 
         Args:
@@ -50,7 +62,7 @@ class Rule(ABC):
             InvalidParameters: the loss is no real tensor with one element that depends on the model.
         """
 
-    def backward(self, inputs, targets, loss_fn):
+    def backward(self, inputs: Any, targets: Any, loss_fn: Loss) -> Tensor:
         """Compute the loss and *add* each parameter's gradient to ``param.grad``, as ``loss.backward()`` would.
 
         Args:
@@ -75,17 +87,17 @@ class Rule(ABC):
         return inputs if isinstance(inputs, tuple) and not isinstance(inputs, PackedSequence) else (inputs,)
 
 
-def check_loss(loss):
+def check_loss(loss: Any) -> None:
     """Raise `InvalidParameters` unless ``loss`` is what a backward pass can begin with."""
-    if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or loss.is_complex() or not loss.requires_grad:
-        found = f"{tuple(loss.shape)} {loss.dtype}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex() or not loss.requires_grad:
+        found = f"{tuple(loss.shape)} {loss.dtype}" if isinstance(loss, Tensor) else type(loss).__name__
         raise InvalidParameters(
             f"the loss ({found}) cannot be differentiated: loss_fn must return a real tensor with one element, and "
             "compute it from the outputs of a model that has something to learn"
         )
 
 
-def check_finite(loss):
+def check_finite(loss: Tensor) -> None:
     """Raise `NonFiniteLoss` unless ``loss``, one number, is finite."""
     if not torch.isfinite(loss).all():
         raise NonFiniteLoss(
@@ -94,9 +106,10 @@ def check_finite(loss):
         )
 
 
-def leaves_behind(tensor):
+def leaves_behind(tensor: Tensor) -> list[Tensor]:
     """The tensors without history at which the history of ``tensor`` ends, in the order in which they are found."""
-    leaves, pending, seen = {}, [tensor.grad_fn], set()
+    leaves: dict[Tensor, None] = {}
+    pending, seen = [tensor.grad_fn], set()
     while pending:
         node = pending.pop()
         if node is None or node in seen:
@@ -108,13 +121,13 @@ def leaves_behind(tensor):
     return list(leaves)
 
 
-def accumulate(gradients):
+def accumulate(gradients: Mapping[Tensor, Tensor]) -> None:
     """Add each gradient to its tensor's ``grad``, in place if there is one, and run the tensor's hooks, as autograd does.
 
     Args:
         gradients: ``{tensor: gradient}``; a gradient has its tensor's shape.
     """
-    taken = set()
+    taken: set[int] = set()
     with torch.no_grad():
         for leaf, gradient in gradients.items():
             for hook in tuple((leaf._backward_hooks or {}).values()):

@@ -10,9 +10,12 @@ own local computations, in its own order (`pcbench.values`). The code carries âˆ
 magnitudes are the same, and so is then the sign of every zero.
 """
 
-import torch
+from typing import Any
 
-from pcbench.rules._base import Rule, check_loss, engine
+import torch
+from torch import Tensor
+
+from pcbench.rules._base import Gradients, Loss, Rule, check_loss, engine
 from pcbench.values import Values
 
 
@@ -20,7 +23,7 @@ from pcbench.values import Values
 class ZIL(Rule):
     """Zero-divergence inference learning (Song et al. 2020; Salvatori et al. 2021, 2022), local and exact."""
 
-    def gradients(self, inputs, targets, loss_fn):
+    def gradients(self, inputs: Any, targets: Any, loss_fn: Loss) -> tuple[Tensor, Gradients]:
         """See `Rule.gradients`.
 
         Raises:

@@ -4,8 +4,9 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from pcbench.errors import InvalidParameters
 
@@ -26,16 +27,16 @@ class Task:
 
     name: str
     family: str
-    network: Callable
-    loss: Callable = nn.functional.cross_entropy
+    network: Callable[..., nn.Module]
+    loss: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy
 
 
-def networks():
+def networks() -> tuple[str, ...]:
     """The names of all networks, which are those of the files here."""
     return tuple(sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py")))
 
 
-def named(name, network):
+def named(name: str, network: str) -> Task:
     """Return the task of that name, which trains the network in this folder's file ``network``.
 
     Raises:
@@ -46,7 +47,7 @@ def named(name, network):
     return Task(name, module.FAMILY, module.model)
 
 
-def module_name(network):
+def module_name(network: str) -> str:
     """The full name of a network's module.
 
     Raises:

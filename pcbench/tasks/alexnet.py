@@ -1,6 +1,8 @@
 """AlexNet for small images."""
 
-from torch import nn
+from typing import Any
+
+from torch import Tensor, nn
 
 FAMILY = "cnn"
 
@@ -11,7 +13,7 @@ class SmallAlexNet(nn.Module):
     Maps images ``(batch, 3, 32, 32)`` to logits ``(batch, classes)``.
     """
 
-    def __init__(self, classes, width, dropout):
+    def __init__(self, classes: int, width: int, dropout: float) -> None:
         super().__init__()
         pool = nn.MaxPool2d(2)
         self.features = nn.Sequential(
@@ -27,11 +29,11 @@ class SmallAlexNet(nn.Module):
             nn.Linear(16 * width, classes),
         )
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """Return the logits."""
         return self.classifier(self.features(images).flatten(1))
 
 
-def model(data, **settings):
-    """The network for a data set, with the settings of a task's model."""
+def model(data: Any, **settings: Any) -> SmallAlexNet:
+    """The network for a data set (`pcbench.data.Dataset`), with the settings of a task's model."""
     return SmallAlexNet(len(data.classes), **settings)

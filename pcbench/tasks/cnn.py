@@ -1,7 +1,9 @@
 """A small convolutional network."""
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 FAMILY = "cnn"
 
@@ -12,7 +14,7 @@ class CNN(nn.Module):
     Maps images ``(batch, 1, side, side)`` to logits ``(batch, classes)``; ``side`` is a multiple of 4.
     """
 
-    def __init__(self, side, classes, channels, hidden, dropout):
+    def __init__(self, side: int, classes: int, channels: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, channels, kernel_size=3, padding=1)
         self.conv2 = nn.Conv2d(channels, 2 * channels, kernel_size=3, padding=1)
@@ -20,7 +22,7 @@ class CNN(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.readout = nn.Linear(hidden, classes)
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """Return the logits."""
         x = nn.functional.max_pool2d(torch.relu(self.conv1(images)), 2)
         x = nn.functional.max_pool2d(torch.relu(self.conv2(x)), 2)
@@ -28,6 +30,6 @@ class CNN(nn.Module):
         return self.readout(self.dropout(x))
 
 
-def model(data, **settings):
-    """The network for a data set, with the settings of a task's model."""
+def model(data: Any, **settings: Any) -> CNN:
+    """The network for a data set (`pcbench.data.Dataset`), with the settings of a task's model."""
     return CNN(data.train.inputs.shape[-1], len(data.classes), **settings)

@@ -1,11 +1,13 @@
 """ResNet-18 for small images."""
 
+from typing import Any
+
 from torch import nn
 
 FAMILY = "cnn"
 
 
-def small_resnet18(classes):
+def small_resnet18(classes: int) -> nn.Module:
     """Torchvision's ResNet-18 with the usual stem for images of side 32: a 3 × 3 convolution, and no pooling.
 
     Maps images ``(batch, 3, 32, 32)`` to logits ``(batch, classes)``.
@@ -18,6 +20,6 @@ def small_resnet18(classes):
     return model
 
 
-def model(data, **settings):
-    """The network for a data set, with the settings of a task's model."""
+def model(data: Any, **settings: Any) -> nn.Module:
+    """The network for a data set (`pcbench.data.Dataset`), with the settings of a task's model."""
     return small_resnet18(len(data.classes), **settings)

@@ -1,6 +1,8 @@
 """A recurrent network that reads images."""
 
-from torch import nn
+from typing import Any
+
+from torch import Tensor, nn
 
 FAMILY = "rnn"
 
@@ -11,12 +13,12 @@ class RowRNN(nn.Module):
     Maps images ``(batch, 1, steps, features)`` to logits ``(batch, classes)``: the last hidden state is read out.
     """
 
-    def __init__(self, features, classes, hidden):
+    def __init__(self, features: int, classes: int, hidden: int) -> None:
         super().__init__()
         self.cell = nn.RNNCell(features, hidden)
         self.readout = nn.Linear(hidden, classes)
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """Return the logits."""
         state = images.new_zeros(images.shape[0], self.cell.hidden_size)
         for row in images.squeeze(1).unbind(1):
@@ -24,6 +26,6 @@ class RowRNN(nn.Module):
         return self.readout(state)
 
 
-def model(data, **settings):
-    """The network for a data set, with the settings of a task's model."""
+def model(data: Any, **settings: Any) -> RowRNN:
+    """The network for a data set (`pcbench.data.Dataset`), with the settings of a task's model."""
     return RowRNN(data.train.inputs.shape[-1], len(data.classes), **settings)

@@ -1,6 +1,8 @@
 """A recurrent network that reads texts."""
 
-from torch import nn
+from typing import Any
+
+from torch import Tensor, nn
 
 FAMILY = "rnn"
 
@@ -12,14 +14,14 @@ class TokenRNN(nn.Module):
     logits ``(batch, classes)``. Only the last ``steps`` tokens are read: few surnames are longer.
     """
 
-    def __init__(self, tokens, classes, steps, embedding, hidden):
+    def __init__(self, tokens: int, classes: int, steps: int, embedding: int, hidden: int) -> None:
         super().__init__()
         self.steps = steps
         self.embedding = nn.Embedding(tokens, embedding, padding_idx=0)
         self.cell = nn.RNNCell(embedding, hidden)
         self.readout = nn.Linear(hidden, classes)
 
-    def forward(self, texts):
+    def forward(self, texts: Tensor) -> Tensor:
         """Return the logits."""
         embedded = self.embedding(texts[:, -self.steps :])
         state = embedded.new_zeros(embedded.shape[0], self.cell.hidden_size)
@@ -28,6 +30,6 @@ class TokenRNN(nn.Module):
         return self.readout(state)
 
 
-def model(data, **settings):
-    """The network for a data set, with the settings of a task's model."""
+def model(data: Any, **settings: Any) -> TokenRNN:
+    """The network for a data set (`pcbench.data.Dataset`), with the settings of a task's model."""
     return TokenRNN(len(data.vocabulary), len(data.classes), **settings)

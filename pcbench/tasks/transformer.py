@@ -1,7 +1,9 @@
 """A Transformer encoder that reads images."""
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 FAMILY = "transformer"
 
@@ -12,7 +14,9 @@ class RowTransformer(nn.Module):
     Maps images ``(batch, 1, tokens, features)`` to logits ``(batch, classes)``: the mean over tokens is read out.
     """
 
-    def __init__(self, tokens, features, classes, width, heads, layers, dropout):
+    def __init__(
+        self, tokens: int, features: int, classes: int, width: int, heads: int, layers: int, dropout: float
+    ) -> None:
         super().__init__()
         self.embedding = nn.Linear(features, width)
         self.position = nn.Parameter(torch.randn(tokens, width) / width**0.5)
@@ -20,13 +24,13 @@ class RowTransformer(nn.Module):
         self.encoder = nn.TransformerEncoder(layer, layers)
         self.readout = nn.Linear(width, classes)
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """Return the logits."""
         tokens = self.embedding(images.squeeze(1)) + self.position
         return self.readout(self.encoder(tokens).mean(dim=1))
 
 
-def model(data, **settings):
-    """The network for a data set, with the settings of a task's model."""
+def model(data: Any, **settings: Any) -> RowTransformer:
+    """The network for a data set (`pcbench.data.Dataset`), with the settings of a task's model."""
     tokens, features = data.train.inputs.shape[-2:]
     return RowTransformer(tokens, features, len(data.classes), **settings)

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from pcbench import ZIL, Backprop, Dynamics, InferenceLearning, Schedule
 from pcbench.errors import InvalidParameters, NonFiniteLoss
-from pcbench.rules import ENGINES, by_name
+from pcbench.rules import by_name, names
 
-EVERY_RULE = pytest.mark.parametrize("name", sorted(ENGINES))
+EVERY_RULE = pytest.mark.parametrize("name", names())
 
 
 def test_an_unknown_rule_is_refused_with_those_that_exist():

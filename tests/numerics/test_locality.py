@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from pcbench import ZIL, Backprop, Dynamics, InferenceLearning, Schedule
-from pcbench.rules import Rule, dynamics
+from pcbench.rules import Rule, _inference
 from pcbench.values import Values
 
 
@@ -163,7 +163,7 @@ def functions(monkeypatch):
     functions = LocalFunctions()
     grad = torch.autograd.grad
 
-    class WatchedRun(dynamics.Run):
+    class WatchedRun(_inference.Run):
         def __init__(self, *args):
             super().__init__(*args)
             vertices = (
@@ -192,7 +192,7 @@ def functions(monkeypatch):
 
         return run
 
-    monkeypatch.setattr(dynamics, "Run", WatchedRun)
+    monkeypatch.setattr(_inference, "Run", WatchedRun)
     monkeypatch.setattr(torch.autograd, "grad", watched_grad)
     monkeypatch.setattr(torch.autograd, "backward", watched_backward(torch.autograd.backward))
     monkeypatch.setattr(torch.Tensor, "backward", watched_backward(torch.Tensor.backward))

@@ -27,7 +27,7 @@ OTHERS = sorted(path.parent.name for path in ROOT.glob("profiles/*/dvc.yaml"))
 sys.path.insert(0, str(ROOT / "profiles"))
 import pipelines  # noqa: E402
 
-sys.path.pop(0)
+sys.path.remove(str(ROOT / "profiles"))
 
 
 def pipeline(profile):

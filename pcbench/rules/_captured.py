@@ -3,16 +3,17 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from pcbench.errors import UnsupportedModule
 from pcbench.program import batch_tensors, capture
 from pcbench.recording import autocast_state
 from pcbench.replay import straightened
-from pcbench.rules._base import Rule
+from pcbench.rules._base import Gradients, Loss, Rule
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 
@@ -34,22 +35,22 @@ class Captured(Rule):
 
     Attributes:
         captures: how many programs have been captured so far.
-        seconds: how long that took.
+        seconds: how long that took, all of them together.
         operations: how many operations the last program takes.
     """
 
-    def __init__(self, rule):
+    def __init__(self, rule: Rule) -> None:
         super().__init__(rule.model)
         self.rule = rule
         self.captures, self.seconds, self.operations = 0, 0.0, 0
-        self._replays = {}
+        self._replays: dict[Any, _Replay] = {}
 
     @property
-    def generator(self):
+    def generator(self) -> torch.Generator | None:
         """Where the rule draws its noise from; None if it draws none."""
         return getattr(self.rule, "generator", None)
 
-    def gradients(self, inputs, targets, loss_fn):
+    def gradients(self, inputs: Any, targets: Any, loss_fn: Loss) -> tuple[Tensor, Gradients]:
         """See `Rule.gradients`.
 
         Raises:

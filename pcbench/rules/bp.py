@@ -1,22 +1,25 @@
 """Backpropagation, by PyTorch's autograd: the reference that everything is compared with."""
 
-import torch
+from typing import Any
 
-from pcbench.rules._base import Rule, check_finite, check_loss, engine, leaves_behind
+import torch
+from torch import Tensor
+
+from pcbench.rules._base import Gradients, Loss, Rule, check_finite, check_loss, engine, leaves_behind
 
 
 @engine("bp")
 class Backprop(Rule):
     """Reverse-mode differentiation of the whole model at once."""
 
-    def backward(self, inputs, targets, loss_fn):
+    def backward(self, inputs: Any, targets: Any, loss_fn: Loss) -> Tensor:
         """See `Rule.backward`."""
         loss = self._loss(inputs, targets, loss_fn)
         check_finite(loss)
         loss.backward()
         return loss.detach()
 
-    def gradients(self, inputs, targets, loss_fn):
+    def gradients(self, inputs: Any, targets: Any, loss_fn: Loss) -> tuple[Tensor, Gradients]:
         """See `Rule.gradients`."""
         loss = self._loss(inputs, targets, loss_fn)
         leaves = leaves_behind(loss)

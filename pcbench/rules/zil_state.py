@@ -9,14 +9,15 @@ of `pcbench.rules.zil`, and the engine of IL.
 """
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
+from torch import nn
 from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
 
-from pcbench.errors import InvalidParameters, PCBenchError, UnsupportedModule, told
-from pcbench.graph import Run, tensors_of
-from pcbench.recording import Recording
-from pcbench.rules._base import Rule, check_loss, engine, leaves_behind
+from pcbench.errors import InvalidParameters
+from pcbench.rules._base import engine
+from pcbench.rules._inference import StateForm, add, check_replay, cut, output_errors, predict, products, subtract
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Schedule:
         sigma: σ, the standard deviation of the hidden vertices' initial error; 0 starts from the forward pass.
         layer_dependent: update θ_i at t = level(i), rather than every θ at t = T.
         levelled: pad edges that skip levels with identity vertices.
+
+    Raises:
+        InvalidParameters: a number is out of its range.
     """
 
     steps: int | str | None = None
@@ -50,7 +54,7 @@ class Schedule:
 
 
 @engine("zil-state")
-class Dynamics(Rule):
+class Dynamics(StateForm):
     """Predictive coding in state form: the values x are stored, and errors are differences of values and predictions.
 
     Args:
@@ -58,37 +62,29 @@ class Dynamics(Rule):
         schedule: see `Schedule`.
         generator: where the initial error is drawn from; required if ``schedule.sigma > 0``.
         granularity: see `pcbench.graph.Graph.from_module`.
+
+    Raises:
+        InvalidParameters: ``schedule.sigma > 0`` without a generator.
     """
 
-    def __init__(self, model, schedule=Schedule(), generator=None, *, granularity="layer"):
-        super().__init__(model)
+    def __init__(
+        self,
+        model: nn.Module,
+        schedule: Schedule = Schedule(),
+        generator: torch.Generator | None = None,
+        *,
+        granularity: str = "layer",
+    ) -> None:
+        super().__init__(model, granularity=granularity)
         if schedule.sigma > 0 and generator is None:
             raise InvalidParameters(f"sigma={schedule.sigma} draws noise: pass the torch.Generator to draw it from")
         self.schedule = schedule
         self.generator = generator
-        self._granularity = granularity
 
     @classmethod
-    def from_options(cls, model, generator, **options):
+    def from_options(cls, model: nn.Module, generator: torch.Generator | None, **options: Any) -> Self:
         """See `Rule.from_options`; the options are the fields of `Schedule`."""
         return cls(model, Schedule(**options), generator)
-
-    def gradients(self, inputs, targets, loss_fn):
-        """See `pcbench.rules.Rule.gradients`. The loss returned is that of the forward pass, before any inference.
-
-        Raises:
-            UnsupportedModule: see `pcbench.recording.Recording`; also if an operation fails at the values of a later step.
-        """
-        run, loss = self._run(self._arguments(inputs), targets, loss_fn)
-        try:
-            return loss, self._inferred(run, loss)
-        except Exception as error:
-            if isinstance(error, PCBenchError) or get_innermost_proxy_mode() is not None:
-                raise
-            raise UnsupportedModule(
-                f"inference in state form fails on {type(self.model).__name__} ({told(error)}); "
-                "Z-IL in error form can learn it"
-            ) from error
 
     def _inferred(self, run, loss):
         """The dynamics; return ``{leaf: gradient}``, −Δθ."""
@@ -102,13 +98,13 @@ class Dynamics(Rule):
                 return t == (level if self.schedule.layer_dependent else steps)
 
             for i in graph.outputs:
-                x[i] = _cut(mu[i])
+                x[i] = cut(mu[i])
             outputs = [x[i] for i in graph.outputs]
             replayed = run.loss(outputs)
             # While it is captured there are no numbers to look at.
             if t == 0 and self.schedule.sigma == 0 and get_innermost_proxy_mode() is None:
-                _check_replay(replayed.detach(), loss)
-            at_output = _output_errors(replayed, outputs)
+                check_replay(replayed.detach(), loss)
+            at_output = output_errors(replayed, outputs)
             drive = {}
             # Children first: on what has got nothing from them the loss does not depend. It has no error, not even
             # zero, and its parameters have no gradient, as under autograd.
@@ -116,37 +112,27 @@ class Dynamics(Rule):
                 if vertex.level is None:
                     continue
                 error = _error(vertex, x[i], mu[i], at_output, drive)
-                _subtract(drive, x[i], error)
+                subtract(drive, x[i], error)
                 parents = [leaf for p in vertex.parents for leaf in x[p]]
                 theta = list(vertex.parameters.values()) if due(vertex.level) else []
-                products = _products(mu[i], [*parents, *theta], error)
-                _add(drive, parents, products[: len(parents)])
-                _add(updates, theta, products[len(parents) :])
+                found = products(mu[i], [*parents, *theta], error)
+                add(drive, parents, found[: len(parents)])
+                add(updates, theta, found[len(parents) :])
             if due(0):
                 read = [leaf for leaf in at_output if not any(leaf is v for i in graph.outputs for v in x[i])]
-                _add(updates, read, [-at_output[leaf] for leaf in read])
+                add(updates, read, [-at_output[leaf] for leaf in read])
             if t < steps:
                 x = [self._step(vertex, value, drive) for vertex, value in zip(graph.vertices, x, strict=True)]
-                mu = [_predict(vertex, x) for vertex in graph.vertices]
+                mu = [predict(vertex, x) for vertex in graph.vertices]
         return {leaf: -update for leaf, update in updates.items()}
-
-    def _run(self, arguments, targets, loss_fn):
-        """The forward pass and its loss, recorded."""
-        recording = Recording(self.model, tensors_of(arguments))
-        with recording:
-            outputs = self.model(*arguments)
-            of_model = len(recording.operations)
-            loss = loss_fn(outputs, targets)
-        check_loss(loss)
-        return Run(self.model, recording, arguments, outputs, self._granularity, of_model, loss), loss.detach()
 
     def _initial_values(self, graph):
         """The forward pass, perturbed if σ > 0: x and μ of every vertex at t = 0."""
         x, mu = [], []
         for vertex in graph.vertices:
-            mu.append(_predict(vertex, x))
+            mu.append(predict(vertex, x))
             noisy = self.schedule.sigma > 0 and vertex.level is not None and vertex.level > 0
-            x.append(_cut(map(self._perturbed, mu[-1]) if noisy else mu[-1]))
+            x.append(cut(map(self._perturbed, mu[-1]) if noisy else mu[-1]))
         return x, mu
 
     def _perturbed(self, mu):
@@ -159,35 +145,7 @@ class Dynamics(Rule):
         """x + Δx, equation (1); a clamped value stays."""
         if vertex.level is None:
             return value
-        return _cut(leaf + self.schedule.gamma * drive[leaf] if leaf in drive else leaf for leaf in value)
-
-
-def _check_replay(replayed, loss):
-    """Whatever a forward does that the recorded operations do not, the loss shows it."""
-    tolerance = torch.finfo(loss.dtype).eps ** 0.5
-    if not torch.allclose(replayed, loss, rtol=tolerance, atol=tolerance, equal_nan=True):
-        raise UnsupportedModule(
-            f"the operations of the forward pass give a loss of {replayed.item():g} when they are repeated, and gave "
-            f"{loss.item():g}: forward writes into values past their gradients (under no_grad or through .data), which "
-            "inference in state form cannot repeat at other values; Z-IL in error form can learn it"
-        )
-
-
-def _predict(vertex, x):
-    """μ of a vertex given the values ``x`` of those before it; inputs are in the recorded operations already."""
-    return () if vertex.predict is None else vertex.predict(*(x[p] for p in vertex.parents))
-
-
-def _cut(value):
-    """The value without the history of whatever computed it: what a vertex is given."""
-    return tuple(tensor.detach().requires_grad_() for tensor in value)
-
-
-def _output_errors(loss, outputs):
-    """−ε_out = ∂L/∂μ_out of every output value, and of every parameter that the loss reads directly."""
-    leaves = dict.fromkeys((*(leaf for value in outputs for leaf in value), *leaves_behind(loss)))
-    gradients = torch.autograd.grad(loss, list(leaves), allow_unused=True)
-    return {leaf: g for leaf, g in zip(leaves, gradients, strict=True) if g is not None}
+        return cut(leaf + self.schedule.gamma * drive[leaf] if leaf in drive else leaf for leaf in value)
 
 
 @torch.no_grad()
@@ -196,44 +154,3 @@ def _error(vertex, x, mu, at_output, drive):
     if vertex.level == 0:
         return [-at_output[leaf] if leaf in at_output else None for leaf in x]
     return [a - b if a in drive else None for a, b in zip(x, mu, strict=True)]
-
-
-def _products(mu, receivers, error):
-    """The vector-Jacobian products (∂μ/∂receiver)ᵀ ε; None where μ does not depend on the receiver."""
-    pairs = [(m, e) for m, e in zip(mu, error, strict=True) if e is not None and m.requires_grad]
-    if not receivers or not pairs:
-        return [None] * len(receivers)
-    roots, seeds = zip(*pairs, strict=True)
-    return torch.autograd.grad(roots, receivers, seeds, allow_unused=True)
-
-
-def _subtract(sums, keys, terms):
-    for key, term in zip(keys, terms, strict=True):
-        if term is not None:
-            sums[key] = sums[key] - term if key in sums else -term
-
-
-def _add(sums, keys, terms):
-    for key, term in zip(keys, terms, strict=True):
-        if term is not None:
-            sums[key] = sums[key] + term if key in sums else term
-
-
-@engine("il")
-class InferenceLearning(Dynamics):
-    """IL: ``steps`` steps of equation (1) from the forward pass's values, then equation (2) once, everywhere.
-
-    Args:
-        model: see `pcbench.rules.Rule`.
-        steps: T, the number of inference steps, or ``"levels"``.
-        gamma: γ, the integration step.
-    """
-
-    def __init__(self, model, steps=20, gamma=0.1, **graph_options):
-        schedule = Schedule(steps=steps, gamma=gamma, layer_dependent=False, levelled=False)
-        super().__init__(model, schedule, **graph_options)
-
-    @classmethod
-    def from_options(cls, model, generator, **options):
-        """See `Rule.from_options`; nothing is drawn."""
-        return cls(model, **options)
