@@ -20,7 +20,7 @@ PIPELINE = $(if $(filter default,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.ya
 # Which stored run `make bench-compare` compares with: the last one, or a number.
 RUN ?=
 
-.PHONY: help known-profile repro test test-all test-torchtext test-wild bench bench-compare lint docs profiles clean
+.PHONY: help known-profile repro test test-all test-torchtext test-wild bench bench-compare lint docs profiles readme clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -78,6 +78,9 @@ docs: $(VENV)/.installed ## the API's documentation from its docstrings, in .pcb
 profiles: $(VENV)/.installed ## write what follows from params.yaml and the code: pipelines, cards of data sets
 	@$(BIN)/python profiles/pipelines.py
 	@$(BIN)/python datasets/cards.py
+
+readme: $(VENV)/.installed ## write the report's headline into README.md
+	@$(BIN)/python docs/readme.py
 
 clean: ## remove results, DVC's cache of them, and the report (not the environment, not the data)
 	rm -rf results .pcbench .dvc/cache reports/index.html

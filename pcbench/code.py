@@ -1,6 +1,6 @@
 """What code a result depends on: read off the imports, without importing anything.
 
-`profiles/dependencies.py` writes it into the pipelines, every provenance holds its digest, and a checkpoint of other code
+`profiles/pipelines.py` writes it into the pipelines, every provenance holds its digest, and a checkpoint of other code
 is not gone on from.
 """
 

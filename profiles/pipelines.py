@@ -7,6 +7,7 @@ they alone depend on, and under every stage its rules and the code that it depen
 
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -14,6 +15,8 @@ sys.path.insert(0, str(ROOT))
 
 from pcbench import code, params  # noqa: E402
 from pcbench.data import names as data_sets  # noqa: E402
+
+closure, of_command = cache(code.closure), cache(code.of_command)  # the code stays as it is meanwhile
 
 # What stands under `deps` for code that depends on the stage's item, and the package that it is a module of.
 BY_ITEM = {
@@ -42,7 +45,7 @@ def expected(stage: str, parameters: params.Parameters) -> list[str]:
     own = [files for place in by_item for files in _alternatives(BY_ITEM[place], command)]
     entries = params.section(parameters, command).get("rules", {}) if command in params.STAGES else {}
     engines = {entry["engine"].replace("-", "_") for entry in entries.values()}
-    common = set(code.of_command(command, *(f"pcbench.rules.{engine}" for engine in engines)))
+    common = set(of_command(command, *(f"pcbench.rules.{engine}" for engine in engines)))
     for path, files in own:  # what one of them needs beside itself, all have
         common |= files - {path}
     if BY_FORMAT in stage:
@@ -54,8 +57,8 @@ def _alternatives(package, command):
     """Every public module of a package that a name known at run time may mean: ``(its file, all that it brings)``."""
     for path in sorted(ROOT.joinpath(*package.split(".")).glob("[!_]*.py")):
         name = path.relative_to(ROOT).as_posix()
-        if name not in code.HARMLESS and name not in code.of_command(command):
-            yield name, set(code.closure(f"{package}.{path.stem}"))
+        if name not in code.HARMLESS and name not in of_command(command):
+            yield name, set(closure(f"{package}.{path.stem}"))
 
 
 def _folded(files):
@@ -127,7 +130,7 @@ def _task(settings):
 def _of_data(name):
     """A data set's own module, and the one that it shares with others of its kind."""
     module = name.replace("-", "_")
-    (shared,) = FORMATS & set(code.closure(f"pcbench.data.{module}"))
+    (shared,) = FORMATS & set(closure(f"pcbench.data.{module}"))
     return f"module: {module}, format: {Path(shared).stem}"
 
 

@@ -142,7 +142,7 @@ def _levelling_necessary(metrics):
     tasks = {name: entry for name, entry in metrics["tasks"].items() if entry["identities"] > 0}
     if not tasks:
         return NOT_TESTED, "This profile has no task whose graph has edges that skip levels."
-    conditions = ("identity vertices", "zil-state"), ("none", "not-levelled")
+    conditions = ("identity vertices", "zil-state"), (None, "not-levelled")
     verdict, found = _necessary(*conditions, {**metrics, "tasks": tasks})
     return verdict, f"{found} Edges skip levels on {_listed(tasks)}."
 
@@ -152,10 +152,10 @@ def _necessary(condition, instead, metrics):
 
     Args:
         condition, instead: ``(words, rule)`` with the condition and without it, both in state form, so that nothing
-            but the condition differs between the two.
+            but the condition differs between the two; without words, the rule's label.
         metrics: see `Claim`.
     """
-    (with_it, rule), (without, other) = condition, instead
+    (with_it, rule), (without, other) = ((words or _label(metrics, name), name) for words, name in (condition, instead))
     distances, missing = _distances(metrics, (rule, other))
     if missing:
         return NOT_TESTED, missing
@@ -179,7 +179,7 @@ def _il_costly(metrics):
     if missing:
         return NOT_TESTED, missing
     entries = bounds["il-20"]
-    found = f"A weight update of IL with T = 20 takes {_ratios(entries)} times BP's (median)."
+    found = f"A weight update of {_label(metrics, 'il-20')} takes {_ratios(entries)} times BP's (median)."
     cheap = [task for task, entry in entries.items() if entry["ratio"]["q1"] <= SIGNIFICANT]
     if cheap:
         return REFUTED, f"{found} Not above {SIGNIFICANT} in three of four rounds on {_listed(cheap)}."
@@ -193,7 +193,7 @@ def _zil_efficient(metrics):
     zil = entries["zil"]
     found = (
         f"A weight update of Z-IL takes {_ratios(zil)} times BP's (median), "
-        f"IL's {_ratios(entries['il-L'])} with T = L and {_ratios(entries['il-20'])} with T = 20."
+        f"{' and '.join(f'{_label(metrics, il)} {_ratios(entries[il])}' for il in ('il-L', 'il-20'))}."
     )
     # Quartiles that do not overlap: cheaper by more than the rounds scatter.
     dear = [
@@ -212,7 +212,7 @@ def _il_approximates(metrics):
         return NOT_TESTED, missing
     few, many = distances["il-20"], distances["il-100"]
     found = (
-        f"Relative L2 distance from BP's gradient, T = 20 against T = 100 (float64): "
+        f"Relative L2 distance from BP's gradient, {_label(metrics, 'il-20')} against {_label(metrics, 'il-100')} (float64): "
         f"{'; '.join(f'{task} {scientific(few[task])} against {scientific(many[task])}' for task in few)}."
     )
     exact = [task for task, value in many.items() if _zero(value)]
@@ -222,6 +222,10 @@ def _il_approximates(metrics):
     if farther:
         return REFUTED, f"Not closer with more steps on {_listed(farther)}. {found}"
     return REPRODUCED, found
+
+
+def _label(metrics, rule):
+    return metrics["labels"].get(rule, rule)
 
 
 def _distances(metrics, rules):
@@ -328,14 +332,14 @@ CLAIMS = (
         "a critical hyperparameter.",
         CARD,
         ("exactness",),
-        partial(_necessary, ("σ = 0.6", "sigma-6e-1"), ("zero initial error", "zil-state")),
+        partial(_necessary, (None, "sigma-6e-1"), ("zero initial error", "zil-state")),
     ),
     Claim(
         "necessity-gamma",
         "γ = 0.5 is necessary to achieve zero divergence with BP.",
         CARD,
         ("exactness",),
-        partial(_necessary, ("γ = 0.5", "gamma-half"), ("γ = 1", "zil-state")),
+        partial(_necessary, (None, "gamma-half"), ("γ = 1", "zil-state")),
     ),
     Claim(
         "il-approximates",

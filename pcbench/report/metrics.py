@@ -24,13 +24,15 @@ def summarise(
         scaling: what `pcbench.report.results.read_scaling` returned.
 
     Returns:
-        ``{"schema", "profile", "tasks": {task: {"family", "identities", "exactness", "cost", "accuracy", "weights",
-        "proof"}}, "zoo": {model: {..., "proof"}}, "scaling": {axis: {rule: {...}}}}``. None stands for a divergence that is
-        not a finite number, and for an interval that the seeds, or the sizes, do not give.
+        ``{"schema", "profile", "labels": {rule: label}, "tasks": {task: {"family", "identities", "exactness", "cost",
+        "accuracy", "weights", "proof"}}, "zoo": {model: {..., "proof"}}, "scaling": {axis: {rule: {...}}}}``; figures
+        have the names and shapes that their stages gave them. None stands for a divergence that is not a finite number, and
+        for an interval that the seeds, or the sizes, do not give.
     """
     return {
         "schema": SCHEMA,
         "profile": profile,
+        "labels": {r["rule"]: r["label"] for task in tasks for source in task.sources for r in source.records},
         "tasks": {task.name: _summary(task) for task in tasks},
         "zoo": {source.task: _model(next(source.records)["metrics"]) for source in zoo},
         "scaling": {
@@ -134,7 +136,9 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> dict[str, float
     fit = linregress(np.log(sizes), np.log(values))
     if len(sizes) < 3:
         return {"value": float(fit.slope), "low": None, "high": None}
-    spread = t.ppf((1 + LEVEL) / 2, len(sizes) - 2) * fit.stderr
+    # Of values that are all the same SciPy knows no error: there is none.
+    error = fit.stderr if len(set(values)) > 1 else 0.0
+    spread = t.ppf((1 + LEVEL) / 2, len(sizes) - 2) * error
     return {"value": float(fit.slope), "low": float(fit.slope - spread), "high": float(fit.slope + spread)}
 
 

@@ -103,7 +103,7 @@ def _facts(tasks, metrics):
         text = f"{writing.span(weights, writing.ulps)} ULP"
         facts.append(("exact", text, "largest distance of Z-IL’s weights from BP’s at any update, task and seed"))
     trained, timed = labels_of(task.train for task in tasks), labels_of(task.cost for task in tasks)
-    for rule in trained.keys() - {REFERENCE, "zil"}:
+    for rule in [rule for rule in trained if rule not in (REFERENCE, "zil")]:
         gaps = [100 * (task["accuracy"][rule]["mean"] - task["accuracy"][REFERENCE]["mean"]) for task in known]
         low, high = (f"{gap:+.1f}".replace("-", "−") for gap in (min(gaps), max(gaps)))
         text = low if low == high else f"{low} to {high}"

@@ -58,6 +58,7 @@ ZOO["proof"] = {"equal": True, "operations": 171}
 METRICS = {
     "schema": 1,
     "profile": "test",
+    "labels": {"il-20": "IL, T = 20", "gamma-half": "γ = 0.5"},
     "tasks": {name: task(family) for name, family in FAMILIES.items()},
     "zoo": {name: ZOO for name in ("a", "b")},
 }

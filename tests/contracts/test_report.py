@@ -185,6 +185,7 @@ def test_an_exponent_is_that_of_the_power_law_that_made_the_values():
     assert found == pytest.approx({"value": 1.5, "low": 1.5, "high": 1.5})
     noisy = exponent([1, 2, 4, 8], [1.0, 2.2, 3.7, 8.4])
     assert noisy["low"] < 1.0 < noisy["high"]
+    assert exponent([2, 4, 8], [38, 38, 38]) == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert exponent([4], [1.0]) == dict.fromkeys(("value", "low", "high"))
 
 

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -175,6 +176,21 @@ def test_what_a_paper_names_is_there(text):
         assert name in added or (ROOT / name).exists() or (ROOT / "docs" / name).exists(), name
 
 
+@pytest.mark.parametrize(
+    "name", ["CONTRIBUTING.md", "CHANGELOG.md", ".pre-commit-config.yaml", ".github/workflows/ci.yml"]
+)
+def test_what_is_to_be_made_can_be_made(name):
+    targets = set(re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE))
+    named = set(re.findall(r"(?:`|\$ |run: |entry: )make ([a-z-]+)", read(ROOT / name)))
+    assert named and named <= targets
+
+
+def test_the_small_papers_say_what_pyproject_says():
+    project = tomllib.loads(read(ROOT / "pyproject.toml"))
+    assert yaml.safe_load(read(ROOT / "CITATION.cff"))["version"] == project["project"]["version"]
+    assert f"max_line_length = {project['tool']['ruff']['line-length']}\n" in read(ROOT / ".editorconfig")
+
+
 @pytest.mark.slow
 def test_the_house_takes_what_the_recipes_add(tmp_path):
     """All four one after another: lint, types, and the tests of the repository's own files against one another."""
@@ -199,7 +215,7 @@ def test_a_learning_rule_gets_its_place_in_the_tables(tmp_path):
     (row,) = (row for row in copy.rows("accuracy") if row["rule"] == "bp-rounded")
     assert int(row["weights_updates_equal"]) < int(row["weights_updates"])
     for table in ("exactness", "accuracy"):
-        assert "| BP, rounded" in read(tmp_path / f"reports/smoke/tables/{table}.md").splitlines()[0]
+        assert "BP, rounded |" in read(tmp_path / f"reports/smoke/tables/{table}.md").splitlines()[0]
     assert "BP, rounded" in read(tmp_path / "reports/smoke/index.html")
 
 
@@ -356,4 +372,6 @@ def test_the_result_format_is_described_field_by_field(measured, name):
     unnamed = {path for path, leaf in found if not any(fits(path, leaf, field) for field in own)}
     assert not unnamed, "no table of docs/architecture.md has these fields"
     there = {path for path, _ in found}
-    assert not [field for field in own if not any(fits(path, ..., field) for path in there)], "no result has these fields"
+    assert not [field for field in own if not any(fits(path, ..., field) for path in there)], (
+        "no result has these fields"
+    )
