@@ -37,12 +37,18 @@ def compare_locks(committed: Lock, current: Lock) -> dict[str, tuple[str, str]]:
             continue
         changed = _changed(before.get("deps"), stage.get("deps")) + _changed_parameters(before, stage)
         if changed:
-            verdicts[name] = NOT_COMPARABLE, f"changed since: {', '.join(changed)}"
+            verdicts[name] = NOT_COMPARABLE, f"changed since: {_few(changed)}"
         elif _changed(_results(before), _results(stage)):
             verdicts[name] = DIFFERS, "same code, data and parameters, other bits"
         else:
             verdicts[name] = IDENTICAL, "same bits"
     return verdicts
+
+
+def _few(names, most=6):
+    """The first names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def read(lock: str | Path) -> Lock:
