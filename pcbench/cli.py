@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from pcbench import code, data, instructions, params, pipeline, stages
-from pcbench.check import gate, reproduction
+from pcbench.check import gate, outcome, reproduction
 from pcbench.errors import ResultError
 from pcbench.factories import call_factory, load_factory
 from pcbench.files import write_text
@@ -180,6 +180,8 @@ def check(
     profile: Profile = "default",
     expectations: Annotated[Path, typer.Option(help="what the figures have to meet")] = Path("expectations.yaml"),
     params_file: ParamsFile = Path("params.yaml"),
+    write: Annotated[list[Path] | None, typer.Option(help="a .json or (JUnit) .xml file for every finding")] = None,
+    annotate: Annotated[bool, typer.Option("--annotate", help="print GitHub's annotations of what fell short")] = False,
 ) -> None:
     """Hold the report's figures to what is expected of them: exit code 1, and what fell short, if they do not.
 
@@ -191,6 +193,10 @@ def check(
     findings = gate.check(
         gate.load_metrics(_report_folder(profile) / "metrics.json", parameters, profile), held, promised
     )
+    for path in write or ():
+        outcome.write(path, findings)
+    for line in outcome.annotations(findings) if annotate else ():
+        say(line)
     short = [finding for finding in findings if finding.verdict == gate.FAIL]
     if short:
         table(
