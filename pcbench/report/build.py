@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from pcbench import params
-from pcbench.files import check_writable, write_json, write_text
+from pcbench.files import atomic, check_writable, write_json, write_text
 from pcbench.params import Parameters, Result
 from pcbench.provenance import digest
-from pcbench.report import claims, figures, metrics, page, table, tables
+from pcbench.report import claims, figures, metrics, page, paper, table, tables
 from pcbench.report.results import read, read_scaling, read_zoo
 
 
@@ -14,8 +14,9 @@ def build(results: str | Path, out: str | Path, profile: str, parameters: Parame
     """Write the report on one profile's results.
 
     Writes ``index.html`` (one self-contained file), each of `pcbench.report.tables.build` as ``tables/*.{md,tex,csv}``,
-    ``figures/{divergence,accuracy,cost,scaling}.svg`` and ``metrics.json`` under ``out``. All of it is made before any of it
-    is written, and each file replaces its predecessor in one step; tables and figures of an earlier report are removed.
+    ``figures/{divergence,accuracy,cost,scaling}.{svg,pdf}``, ``paper.tex``, a document of them all, and ``metrics.json``
+    under ``out``. All of it is made before any of it is written, and each file replaces its predecessor in one step; tables
+    and figures of an earlier report are removed.
 
     Args:
         results: ``results/<profile>``: what the stages exactness, cost, train, proof, zoo and scaling wrote.
@@ -33,7 +34,7 @@ def build(results: str | Path, out: str | Path, profile: str, parameters: Parame
         PCBenchError: ``out`` cannot be written to.
     """
     out = Path(out)
-    for name in ("index.html", "metrics.json", "tables", "figures"):
+    for name in ("index.html", "metrics.json", "paper.tex", "tables", "figures"):
         check_writable(out / name)
     tasks, zoo = read(results, parameters, profile), read_zoo(results, parameters, profile)
     scaling = read_scaling(results, parameters, profile)
@@ -46,14 +47,19 @@ def build(results: str | Path, out: str | Path, profile: str, parameters: Parame
     for each in built:
         for suffix, write in (("md", table.markdown), ("tex", table.latex), ("csv", table.as_csv)):
             files[f"tables/{each.name}.{suffix}"] = write(each)
-    for draw in (figures.divergence, figures.accuracy, figures.cost):
-        files[f"figures/{draw.__name__}.svg"] = draw(tasks, colours)
+    drawn = {draw.__name__: draw(tasks, colours) for draw in (figures.divergence, figures.accuracy, figures.cost)}
     if scaling:
-        files["figures/scaling.svg"] = figures.scaling(scaling, colours)
+        drawn["scaling"] = figures.scaling(scaling, colours)
+    files |= {f"figures/{name}.svg": figures.svg(figure) for name, figure in drawn.items()}
+    files["paper.tex"] = paper.document(built, {name: figures.TITLES[name] for name in drawn}, summary)
+    plates = {f"figures/{name}.pdf": figures.pdf(figure) for name, figure in drawn.items()}
     for name, text in files.items():
         write_text(out / name, text)
+    for name, content in plates.items():
+        with atomic(out / name) as temporary:
+            temporary.write_bytes(content)
     for path in [*out.glob("tables/*"), *out.glob("figures/*")]:
-        if path.is_file() and path.relative_to(out).as_posix() not in files:
+        if path.is_file() and path.relative_to(out).as_posix() not in files | plates:
             path.unlink()
     # Last: whoever reads it may take the rest for complete.
     write_json(out / "metrics.json", summary)

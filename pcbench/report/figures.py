@@ -1,4 +1,4 @@
-"""The figures of the report, as SVG text: the same results, the same bytes."""
+"""The figures of the report, as SVG and PDF: the same results, the same bytes."""
 
 import io
 import math
@@ -19,6 +19,12 @@ INK, GRID, PAPER = "#24292f", "#8c959f", "#ffffff"
 # params.yaml among those that are drawn; the page's style sheet has another value for each in the dark.
 PALETTE = ("#999999", "#666666", "#0072b2", "#56b4e9", "#e69f00", "#d55e00", "#cc79a7", "#009e73")
 MOST_POINTS = 300
+TITLES = {
+    "divergence": "Distance of the weights from BP’s at every update of training",
+    "accuracy": "Test accuracy by epoch",
+    "cost": "Time per weight update",
+    "scaling": "Time per weight update against the size of a network",
+}
 
 STYLE: dict[Any, Any] = {  # of matplotlib
     "svg.hashsalt": "pcbench",
@@ -57,7 +63,7 @@ def colours(rules: Iterable[str], tasks: Sequence[TaskResults], scaling: Sequenc
     return {rule: PALETTE[i % len(PALETTE)] for i, rule in enumerate(rule for rule in rules if rule in drawn)}
 
 
-def divergence(tasks: Sequence[TaskResults], colours: Mapping[str, str]) -> str:
+def divergence(tasks: Sequence[TaskResults], colours: Mapping[str, str]) -> Figure:
     """Draw the relative L2 distance of the weights from BP's after every weight update, one panel a task.
 
     The band goes from the least to the largest value over seeds, the line is the median over seeds. A distance of
@@ -67,17 +73,17 @@ def divergence(tasks: Sequence[TaskResults], colours: Mapping[str, str]) -> str:
     return _panels(tasks, _divergence_panel, colours)
 
 
-def accuracy(tasks: Sequence[TaskResults], colours: Mapping[str, str]) -> str:
+def accuracy(tasks: Sequence[TaskResults], colours: Mapping[str, str]) -> Figure:
     """Draw the test accuracy by epoch, one panel a task: the mean over seeds, and the band of all seeds."""
     return _panels(tasks, _accuracy_panel, colours)
 
 
-def cost(tasks: Sequence[TaskResults], colours: Mapping[str, str]) -> str:
+def cost(tasks: Sequence[TaskResults], colours: Mapping[str, str]) -> Figure:
     """Draw the time of a weight update as a ratio to BP's, one panel a task: median and interquartile range."""
     return _panels(tasks, _cost_panel, colours, height=2.1)
 
 
-def scaling(sources: Sequence[Source], colours: Mapping[str, str]) -> str:
+def scaling(sources: Sequence[Source], colours: Mapping[str, str]) -> Figure:
     """Draw the time of a weight update against the size of a synthetic network, one panel an axis: median and quartiles."""
     return _panels(sources, _scaling_panel, colours, name=lambda source: source.task)
 
@@ -93,9 +99,23 @@ def _panels(tasks, draw, colours, height=2.7, name=lambda task: task.name):
             panel.set_title(name(task))
         for empty in axes[len(tasks) :]:
             empty.set_visible(False)
-        text = io.StringIO()
+    return figure
+
+
+def svg(figure: Figure) -> str:
+    """Return the figure as SVG text."""
+    text = io.StringIO()
+    with matplotlib.rc_context(STYLE):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue()
+
+
+def pdf(figure: Figure) -> bytes:
+    """Return the figure as a PDF, without date and producer."""
+    content = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(content, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return content.getvalue()
 
 
 def _divergence_panel(panel, task, colours):

@@ -130,13 +130,15 @@ def _figure_text(value):
 
 def _drawings(tasks, scaling, colours):
     """Every figure with a title and a caption, as one inline SVG for each task: they flow with the page's width."""
-    title = "Time per weight update against the size of a network"
+    title = figures.TITLES["scaling"]
     growth = {
         "title": title,
         "caption": "Synthetic networks; depth, width and batch of a chain of layers, length of a cell's time. Median and "
         "interquartile range over interleaved rounds. Timings.",
         "panels": [
-            _inline(figures.scaling([source], colours), f"scaling-{source.task}", f"{title}: {source.task}")
+            _inline(
+                figures.svg(figures.scaling([source], colours)), f"scaling-{source.task}", f"{title}: {source.task}"
+            )
             for source in scaling
         ],
     }
@@ -148,33 +150,32 @@ def _drawings_of_tasks(tasks, colours):
     sample = f"{'–'.join(map(str, (seeds[0], seeds[-1])[: len(seeds)]))} {'seed' if seeds == [1] else 'seeds'}"
     return [
         {
-            "title": title,
+            "title": figures.TITLES[draw.__name__],
             "caption": caption,
-            "panels": [
-                _inline(draw([task], colours), f"{draw.__name__}-{task.name}", f"{title}: {task.name}")
-                for task in tasks
-            ],
+            "panels": [_panel(draw, task, colours) for task in tasks],
         }
-        for draw, title, caption in (
+        for draw, caption in (
             (
                 figures.divergence,
-                "Distance of the weights from BP’s at every update of training",
                 f"Median (line) and range (band) over {sample}. The axis is logarithmic down to the least positive "
                 "distance and reaches zero, so that zero is seen as zero. Exact.",
             ),
             (
                 figures.accuracy,
-                "Test accuracy by epoch",
                 f"Mean (line) and range (band) over {sample}. Where Z-IL’s dashes lie on BP’s grey line, the two "
                 "agree. Statistical.",
             ),
             (
                 figures.cost,
-                "Time per weight update",
                 "Median ratio to BP, with its interquartile range over interleaved rounds. Timings.",
             ),
         )
     ]
+
+
+def _panel(draw, task, colours):
+    name = draw.__name__
+    return _inline(figures.svg(draw([task], colours)), f"{name}-{task.name}", f"{figures.TITLES[name]}: {task.name}")
 
 
 def _inline(svg, name, label):

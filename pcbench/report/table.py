@@ -60,9 +60,19 @@ def latex(table: Table) -> str:
     A letter of a label loses its accents; a sign that is neither ASCII nor known here becomes a question mark.
     """
     heads, rows = _flat(table)
-    text = tabulate(rows, heads, "latex_booktabs", disable_numparse=True, colalign=_alignment(table, heads))
+    return (
+        _ascii(tabulate(rows, heads, "latex_booktabs", disable_numparse=True, colalign=_alignment(table, heads))) + "\n"
+    )
+
+
+def latex_text(text: str) -> str:
+    """Write running text as LaTeX in ASCII, see `latex`."""
+    return _ascii("".join(_SPECIAL.get(sign, sign) for sign in text))
+
+
+def _ascii(text):
     plain = unicodedata.normalize("NFKD", text.translate(_LATEX))
-    return "".join(sign for sign in plain if not unicodedata.combining(sign)).encode("ascii", "replace").decode() + "\n"
+    return "".join(sign for sign in plain if not unicodedata.combining(sign)).encode("ascii", "replace").decode()
 
 
 def as_csv(table: Table) -> str:
@@ -74,6 +84,10 @@ def as_csv(table: Table) -> str:
     return text.getvalue()
 
 
+_SPECIAL = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+}
 _LATEX = str.maketrans(
     {
         "σ": r"$\sigma$",
@@ -84,6 +98,9 @@ _LATEX = str.maketrans(
         "×": r"$\times$",
         "−": "$-$",
         "’": "'",
+        "“": "``",
+        "”": "''",
+        "‖": r"$\|$",
         "\u202f": r"\,",
     }
 )

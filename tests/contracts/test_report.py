@@ -107,10 +107,9 @@ def test_every_file_that_is_promised_is_there_and_the_same_results_give_the_same
         for folder in (tmp_path / "first", tmp_path / "second")
     )
     names = {f"tables/{name}.{suffix}" for name in TABLES for suffix in ("md", "tex", "csv")}
-    names |= {f"figures/{name}.svg" for name in ("divergence", "accuracy", "cost", "scaling")} | {
-        "index.html",
-        "metrics.json",
-    }
+    drawn = ("divergence", "accuracy", "cost", "scaling")
+    names |= {f"figures/{name}.{suffix}" for name in drawn for suffix in ("svg", "pdf")}
+    names |= {"index.html", "metrics.json", "paper.tex"}
     assert {path.as_posix() for path in first} == names
     assert first == second
 
@@ -292,7 +291,7 @@ def test_what_was_taken_out_of_params_yaml_leaves_tables_figures_page_and_metric
     summary = build(results, out, "default", whole)
     assert set(summary["tasks"]) == {"digits-mlp"} and summary["zoo"] == {}
     assert not list(out.glob("tables/zoo.*"))
-    texts = [path.read_text(encoding="utf-8") for path in out.rglob("*") if path.is_file()]
+    texts = [p.read_text(encoding="utf-8") for p in out.rglob("*") if p.is_file() and p.suffix != ".pdf"]
     assert len(texts) > 10 and not any("digits-transformer" in text or "squeezenet" in text for text in texts)
     assert [path.relative_to(results).as_posix() for path in stale(results, whole, "default")] == [
         "exactness/digits-transformer.json",
@@ -403,9 +402,23 @@ def test_tables_are_latex_in_ascii_whatever_the_labels_hold(results, tmp_path):
     assert (tmp_path / "tables.pdf").stat().st_size > 1000
 
 
+def test_the_paper_compiles_with_every_table_and_figure(results, tmp_path):
+    build(results, tmp_path, "default", parameters())
+    text = (tmp_path / "paper.tex").read_text(encoding="utf-8")
+    assert text.isascii() and "?" not in text
+    shown = {name for name in TABLES if name not in ("claims", "headline")}
+    assert set(re.findall(r"\\input\{tables/(\w+)\.tex\}", text)) == shown
+    if not shutil.which("pdflatex"):
+        pytest.skip("TeX is not installed")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull \\vbox" not in done.stdout
+
+
 def test_the_pipeline_declares_every_file_of_the_report():
     """What DVC does not know of it neither caches nor removes."""
     declared = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["report"]
     paths = [*declared["outs"], *declared["metrics"]]
     names = {name if isinstance(name, str) else next(iter(name)) for name in paths}
-    assert names == {"reports/index.html", "reports/figures", "reports/tables", "reports/metrics.json"}
+    assert names == {f"reports/{name}" for name in ("index.html", "figures", "tables", "paper.tex", "metrics.json")}
