@@ -290,9 +290,14 @@ def verify(
             "(model, inputs, targets, loss_fn)",
         ),
     ],
-    rule: Annotated[str, typer.Option(help="the learning rule: zil, zil-state, il")] = "zil",
-    steps: Annotated[int | None, typer.Option(help="inference steps T, for il and zil-state")] = None,
-    gamma: Annotated[float | None, typer.Option(help="integration step γ, for il and zil-state")] = None,
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="the learning rule: zil, zil-state, il, or another file of pcbench/rules, such as fixed-prediction"
+        ),
+    ] = "zil",
+    steps: Annotated[int | None, typer.Option(help="inference steps T, for rules with inference")] = None,
+    gamma: Annotated[float | None, typer.Option(help="integration step γ, for rules with inference")] = None,
     ablations: Annotated[bool, typer.Option(help="also break each of Z-IL's conditions: many times slower")] = True,
     prove: Annotated[
         bool, typer.Option("--prove", help="also compare the updates as programs, for every input")

@@ -1,5 +1,6 @@
 """Reading params.yaml: every number that an experiment depends on."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,14 +15,15 @@ Parameters = dict[str, Any]  # params.yaml, or what of it a result depends on
 Settings = dict[str, Any]  # a section of a YAML file, or an entry in one: a profile, a task, a rule
 Result = dict[str, Any]  # what a stage writes, a record of it, its provenance, or a report's metrics
 
+_PACKAGE = Path(__file__).parent
 REFERENCE = "bp"  # the rule that all others are held to
 STAGES = ("exactness", "cost", "train", "proof", "zoo", "scaling")
 OF_TASKS = STAGES[:4]
 
 
-def _dotless(name: str) -> str:
-    if "." in name:
-        raise ValueError("an identifier has no dot: figures are named task.rule.key")
+def _identifier(name: str) -> str:
+    if not re.fullmatch(r"[\w-]+", name, re.ASCII):
+        raise ValueError("an identifier has letters, digits, - and _, and no dot: figures are named task.rule.key")
     return name
 
 
@@ -37,7 +39,7 @@ def _with_zil(rules: list[str]) -> list[str]:
     return rules
 
 
-_Name = Annotated[str, AfterValidator(_dotless)]
+_Name = Annotated[str, AfterValidator(_identifier)]
 _Rules = Some[Text]
 _Compared = Annotated[Some[Text], AfterValidator(_with_reference)]
 
@@ -160,6 +162,14 @@ def _dangling(parameters: Parameters) -> str | None:
     for name, entry in parameters["profiles"].items():
         for missing in entry["tasks"].keys() - parameters["tasks"].keys():
             return f"profiles.{name}.tasks names {missing!r}, which `tasks` does not have"
+    for kind, table, folder in (("network", "tasks", "tasks"), ("data", "tasks", "data"), ("engine", "rules", "rules")):
+        known = sorted(path.stem.replace("_", "-") for path in (_PACKAGE / folder).glob("[!_]*.py"))
+        for name, entry in parameters[table].items():
+            if entry[kind].replace("_", "-") not in known:
+                return f"{table}.{name}.{kind} is {entry[kind]!r}, which is none of {', '.join(known)}"
+    for axis, entry in parameters["scaling"]["axes"].items():
+        for missing in entry.get("largest", {}).keys() - set(parameters["scaling"]["rules"]):
+            return f"scaling.axes.{axis}.largest names {missing!r}, which scaling.rules does not have"
     for stage in STAGES:
         for missing in [name for name in parameters[stage].get("rules", ()) if name not in parameters["rules"]]:
             return f"{stage}.rules names {missing!r}, which `rules` does not have"

@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT))
 
 from pcbench import code, params  # noqa: E402
 from pcbench.data import names as data_sets  # noqa: E402
+from pcbench.errors import PCBenchError  # noqa: E402
 
 closure, of_command = cache(code.closure), cache(code.of_command)  # the code stays as it is meanwhile
 
@@ -134,7 +135,8 @@ def _of_data(name):
     return f"module: {module}, format: {Path(shared).stem}"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write all pipelines."""
     numbers, own = params.load(ROOT / "params.yaml"), ROOT / "dvc.yaml"
     for pipeline in (own, ROOT / "datasets" / "dvc.yaml"):
         pipeline.write_text(rewritten(pipeline.read_text(encoding="utf-8"), numbers), encoding="utf-8")
@@ -142,3 +144,11 @@ if __name__ == "__main__":
         place = ROOT / "profiles" / name / "dvc.yaml"
         place.parent.mkdir(exist_ok=True)
         place.write_text(derived(own.read_text(encoding="utf-8"), numbers, name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except PCBenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

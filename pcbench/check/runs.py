@@ -132,6 +132,7 @@ def _revision(revision, profile, path, folder):
     # Imported here: it takes a second, and most comparisons are of folders.
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexError  # of a folder; DVC does not make it one of its own
 
     repository, prefix = DVCFileSystem(".", rev=revision), f"results/{profile}/"
     for path in (out["path"] for stage in lock["stages"].values() for out in stage.get("outs", ())):
@@ -140,7 +141,7 @@ def _revision(revision, profile, path, folder):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 repository.get(path, str(target), recursive=True)
-            except (DvcException, OSError):  # it is not in the cache: its hash is what is known of it
+            except (DvcException, DataIndexError, OSError):  # it is not in the cache: its hash is what is known of it
                 shutil.rmtree(target, ignore_errors=True)
                 target.unlink(missing_ok=True)
     return Run(revision, folder, lock)

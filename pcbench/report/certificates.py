@@ -46,7 +46,7 @@ def _row(entry):
     source, _, label, cell = entry
     name = source.task
     if "refused" in cell:
-        return name, label, MISSING, f"none: {cell['refused']}", MISSING
+        return name, label, MISSING, f"none: {cell['refused'].partition(',')[0]}", MISSING
     if cell["equal"]:
         return name, label, writing.count(cell["operations"]), EQUAL, cell["digest"][:_DIGITS]
     size = f"{writing.count(cell['own_operations'])}, BP {writing.count(cell['operations'])}"

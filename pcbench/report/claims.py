@@ -21,7 +21,7 @@ SIGNIFICANT = 1.5
 
 ABSTRACT = "Salvatori et al. 2021, abstract"
 SUCCESSOR = "Salvatori et al., AAAI 2022"
-CARD = "project card"
+CARD = "this project's brief"
 OWN = "PCBench"
 
 
@@ -117,6 +117,7 @@ def _same_program(metrics):
         for label, cell in entry["proof"].items()
         if label != "zil" and "refused" not in cell
     ]
+    told = sum(len(entry["proof"]) - ("zil" in entry["proof"]) for entry in metrics["tasks"].values())
     unlike = [name for name, cell in found.items() if cell and not cell["equal"] and "refused" not in cell]
     if unlike:
         return REFUTED, f"Another program than BP's on {_listed(unlike)}."
@@ -132,8 +133,8 @@ def _same_program(metrics):
     sizes = [cell["operations"] for cell in found.values()]
     return REPRODUCED, (
         f"The same operations on the same operands as BP's, {span(sizes, count)} of them, on {tasks} of {tasks} tasks and "
-        f"{len(found) - tasks} of {len(found) - tasks} classifiers of torchvision; {len(controls)} of {len(controls)} "
-        "controls are other programs. It rests on kernels that repeat themselves."
+        f"{len(found) - tasks} of {len(found) - tasks} classifiers of torchvision. Of {told} controls {len(controls)} have a "
+        "program, and each is another one. It rests on kernels that repeat themselves."
     )
 
 

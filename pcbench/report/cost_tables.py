@@ -95,15 +95,20 @@ def scaling(sources: Sequence[Source], metrics: Result) -> Table:
     """Table 6; see `pcbench.report.tables.build` for the arguments."""
     found = metrics["scaling"]
     labels = labels_of(sources)
+    sized = {
+        axis: {rule: {**cell, "whole": rules[REFERENCE]["largest"]} for rule, cell in rules.items()}
+        for axis, rules in found.items()
+    }
     groups = (
         Group("exponent of the time", rows_of(labels, found, lambda cell: _exponent(cell["exponent"]["seconds"]))),
         Group(
             "exponent of the operations",
             rows_of(labels, found, lambda cell: _two(cell["exponent"]["operations"]["value"])),
         ),
-        Group("at the largest size: time, ratio to BP", rows_of(labels, found, _time_ratio)),
+        Group("at the largest size: time, ratio to BP", rows_of(labels, sized, _at_size(_time_ratio))),
         Group(
-            "at the largest size: operations", rows_of(labels, found, lambda cell: writing.count(cell["operations"]))
+            "at the largest size: operations",
+            rows_of(labels, sized, _at_size(lambda cell: writing.count(cell["operations"]))),
         ),
     )
     records = [
@@ -128,6 +133,15 @@ def scaling(sources: Sequence[Source], metrics: Result) -> Table:
     )
     title = "How the cost of a weight update grows"
     return Table("scaling", title, caption, ("quantity", "axis", *labels.values()), groups, tuple(records))
+
+
+def _at_size(write):
+    """Write a figure with the size that it was measured at, if that is another than backpropagation's."""
+
+    def written(cell):
+        return write(cell) if cell["largest"] == cell["whole"] else f"{write(cell)} at {cell['largest']}"
+
+    return written
 
 
 def _exponent(fit):

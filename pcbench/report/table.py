@@ -48,10 +48,13 @@ class Table:
 
 
 def markdown(table: Table) -> str:
-    """Write ``table`` as a GitHub-flavoured Markdown table."""
+    """Write ``table`` as a GitHub-flavoured Markdown table, its caption below."""
     heads, rows = _flat(table)
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return tabulate(rows, heads, "pipe", disable_numparse=True, colalign=_alignment(table, heads)) + "\n"
+    text = tabulate(rows, heads, "pipe", disable_numparse=True, colalign=_alignment(table, heads)) + "\n"
+    return (
+        text if table.name == "headline" else f"{text}\n**{table.title}.** {table.caption}\n"
+    )  # README says what that is
 
 
 def latex(table: Table) -> str:

@@ -194,9 +194,18 @@ def test_broken_parameters_are_named(refused, workplace, command, text, parts):
     [
         (("profiles", "smoke", "tasks", "digits-mlp"), -1, ["tasks.digits-mlp is -1", "greater than or equal to 1"]),
         (("profiles", "smoke", "epoch"), 1, ["unknown key 'epoch'", "scaling, tasks"]),
-        (("tasks", "digits-mlp", "network"), "svm", ["unknown network 'svm'", "alexnet, cnn"]),
-        (("tasks", "digits-mlp", "data"), "numbers", ["unknown data set 'numbers'", "ag-news, cifar10"]),
-        (("rules", "zil", "engine"), "prospective", ["unknown rule 'prospective'", "bp, error-optimisation"]),
+        (("tasks", "digits-mlp", "network"), "svm", ["tasks.digits-mlp.network is 'svm'", "none of alexnet, cnn"]),
+        (
+            ("tasks", "digits-mlp", "data"),
+            "numbers",
+            ["tasks.digits-mlp.data is 'numbers'", "none of ag-news, cifar10"],
+        ),
+        (
+            ("rules", "zil", "engine"),
+            "prospective",
+            ["rules.zil.engine is 'prospective'", "none of bp, error-optimisation"],
+        ),
+        (("scaling", "axes", "depth", "largest"), {"il-200": 64}, ["depth.largest names 'il-200'"]),
         (("tasks", "digits-mlp", "optimizer", "name"), "lion", ["unknown optimizer 'lion'", "adam, sgd"]),
         (("tasks", "digits-mlp", "optimizer", "speed"), 3, ["optimizer 'adam'", "speed"]),
         (("tasks", "digits-mlp", "optimizer", "lr"), "1e-3", ["optimizer 'adam'", "1e-3"]),

@@ -129,7 +129,12 @@ REFUSED = [
     ("rules/zil/label", ..., "rules.zil has no key 'label'"),
     ("rules/zil/captured", "yes", "rules.zil.captured is 'yes': input should be a valid boolean"),
     ("rules/il-20/gamma", None, "rules.il-20.gamma is None: a value belongs there"),
-    ("rules/gamma-0.5", {"label": "γ = 0.5", "engine": "zil-state"}, "an identifier has no dot"),
+    (
+        "rules/gamma-0.5",
+        {"label": "γ = 0.5", "engine": "zil-state"},
+        "an identifier has letters, digits, - and _, and no dot",
+    ),
+    ("rules/gamma 0", {"label": "γ = 0", "engine": "zil-state"}, "an identifier has letters, digits, - and _"),
     ("rules/bp", ..., "rules names 'bp', which `rules` does not have"),
     ("rules/bp/engine", "zil", "rules.bp.engine is 'zil'; the reference is backpropagation"),
     ("cost/warmup", -1, f"cost.warmup is -1: {LEAST_0}"),

@@ -25,7 +25,7 @@ EVERY_RULE = pytest.mark.parametrize("name", names())
 
 
 def test_an_unknown_rule_is_refused_with_those_that_exist():
-    with pytest.raises(InvalidParameters, match="unknown rule 'prospective'; the rules are bp, .*zil, zil-state"):
+    with pytest.raises(InvalidParameters, match=r"unknown rule 'prospective'; the rules are bp, .*zil, zil-state"):
         by_name("prospective", nn.Linear(2, 2))
 
 
