@@ -67,7 +67,8 @@ def compare_runs(first: Run, second: Run) -> Comparison:
         ResultError: a result is unreadable or of another schema.
     """
     paths = [found(run.folder) for run in (first, second)]
-    keys = sorted({*paths[0], *paths[1]}, key=lambda key: (STAGES.index(key[0]), key[1]))
+    known = [path or _of_lock(run) for path, run in zip(paths, (first, second), strict=True)]
+    keys = sorted({*known[0], *known[1]}, key=lambda key: (STAGES.index(key[0]), key[1]))
     findings: list[Finding] = []
     sources: tuple[list[Source], list[Source]] = ([], [])
     for stage, name in keys:
@@ -124,6 +125,12 @@ def compare_sources(first: Source, second: Source) -> Finding:
     if heads[0] != heads[1]:
         return Finding(result, DIFFERS, ("equal figures under another head",))
     return Finding(result, IDENTICAL)
+
+
+def _of_lock(run):
+    """The results of a run of which there is no more than a lock: a revision, nothing of which is in DVC's cache."""
+    names = (name.partition("@") for name in (run.lock or {}).get("stages", {}))
+    return {(stage, item) for stage, _, item in names if stage in STAGES}
 
 
 def _by_hash(result, lacking, first, second):

@@ -387,3 +387,13 @@ def test_a_git_revision_is_compared_from_dvcs_cache_and_without_it_by_hash(first
     shutil.rmtree(tmp_path / ".dvc/cache")
     code, out, _ = pcbench("compare", "HEAD", "results/smoke", "--profile", "smoke")
     assert code == 2 and "by dvc.lock alone" in out
+
+
+@pytest.mark.parametrize(("md5", "verdict", "code"), [("a", IDENTICAL, 0), ("b", DIFFERS, 1)])
+def test_of_two_revisions_that_no_cache_has_anything_of_the_locks_speak(tmp_path, md5, verdict, code):
+    def lock(result):
+        return {"stages": {"train@x": {"outs": [{"path": "results/smoke/train/x", "md5": result}]}, "report": {}}}
+
+    sides = runs.Run("HEAD", tmp_path, lock("a")), runs.Run("HEAD~1", tmp_path, lock(md5))
+    found = compare_runs(*sides)
+    assert [(each.result, each.verdict) for each in found.findings] == [("train/x", verdict)] and found.code == code
