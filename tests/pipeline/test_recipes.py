@@ -143,7 +143,7 @@ def module(path):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_can_be_followed_and_touches_as_many_files_and_lines_as_is_said(recipe, tmp_path):
+def test_a_recipe_can_be_followed_and_touches_as_many_files_and_lines_as_is_said(recipe, tmp_path, monkeypatch):
     texts = followed(recipe, ROOT)
     assert texts and commands(recipe)
     for path, text in texts.items():
@@ -156,6 +156,11 @@ def test_a_recipe_can_be_followed_and_touches_as_many_files_and_lines_as_is_said
     ]
     assert PROMISED[recipe][:2] == (len(texts), sum(line.startswith("+") for line in difference))
     (tmp_path / "params.yaml").write_text(texts.get("params.yaml", read(ROOT / "params.yaml")), encoding="utf-8")
+    shutil.copytree(ROOT / "pcbench", tmp_path / "pcbench", ignore=shutil.ignore_patterns("__pycache__"))
+    for path, text in texts.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(params, "_PACKAGE", tmp_path / "pcbench")  # where names are looked up
     params.load(tmp_path / "params.yaml")
 
 
