@@ -228,7 +228,7 @@ def test_a_learning_rule_gets_its_place_in_the_tables(tmp_path):
 def test_a_task_is_trained_and_held_to_backpropagation(tmp_path):
     copy = Copy(tmp_path, TASK)
     assert len(copy.make_profiles()) == PROMISED[TASK][2]
-    entry = params.load(tmp_path / "params.yaml")["tasks"]["agnews-cnn"]
+    entry = yaml.safe_load(read(tmp_path / "params.yaml"))["tasks"]["agnews-cnn"]
     data = SimpleNamespace(vocabulary=range(20_000), classes=range(4))  # as AG News has them
     network = module(tmp_path / "pcbench/tasks/text_cnn.py").model(data, **entry["model"]).eval()
     texts = torch.randint(2, 20_000, (3, 24))
