@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from pcbench.errors import InvalidParameters
 from pcbench.nn.convert import copied
+from pcbench.passing import edge_of
 from pcbench.randomness import kept_randomness
 from pcbench.recording import Operation, Recording, Value
-from pcbench.values import edge_of
 
 GRANULARITIES = ("layer", "operation")
 

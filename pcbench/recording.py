@@ -21,8 +21,9 @@ from torch.overrides import _get_current_function_mode, _pop_mode_temporarily
 
 from pcbench.aside import Patches
 from pcbench.errors import PCBenchError, UnsupportedModule, told
+from pcbench.passing import Edge, edge_of
 from pcbench.randomness import random_state, set_random_state
-from pcbench.values import Edge, Tensor, Values, edge_of, mapped, tensors_in, writes
+from pcbench.values import Tensor, Values, mapped, tensors_in, writes
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,10 @@ autograd nodes in the order in which PyTorch's engine would visit them, so that 
 Histories that arose unseen (custom functions, compiled or scripted parts, C++ extensions) consist of such nodes too.
 """
 
-import heapq
 import os
 import sys
-import warnings
 from collections import namedtuple
 from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext, suppress
 from types import FrameType
 from typing import Any, NoReturn, Self, cast, overload
 from weakref import ref
@@ -28,19 +25,27 @@ from weakref import ref
 import torch
 from torch import nn
 from torch.autograd import forward_ad
-from torch.autograd.graph import GradientEdge, Node, _engine_run_backward
+from torch.autograd.graph import GradientEdge, Node
 from torch.overrides import TorchFunctionMode
 
 from pcbench.aside import off, unnoticed
 from pcbench.errors import UnsupportedModule
+from pcbench.passing import (
+    NODES_TELL,
+    Edge,
+    Everywhere,
+    Pending,
+    Route,
+    accumulator,
+    by_engine,
+    edge_of,
+    of_custom_function,
+)
 
 _LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
 _NAMES = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift", "matmul")
 _IN_PLACE = {"__setitem__", *(f"__i{name}__" for name in _NAMES)}
 Tensor = torch.Tensor
-Edge = tuple[Node, int]  # a gradient edge
-# Until torch 2.4 a node does not tell what it takes, and the engine starts at tensors only: see `Values.metadata`.
-_NODES_TELL = hasattr(torch._C._FunctionBase, "_input_metadata")
 _Metadata = namedtuple("_Metadata", "shape dtype device")
 
 
@@ -89,7 +94,7 @@ class Values(TorchFunctionMode):
         if kwargs:
             _differentiable(kwargs, read)
         out = self._run(func, args, kwargs, read)
-        if not _NODES_TELL:
+        if not NODES_TELL:
             for tensor in (*tensors_in(out), *tensors_in((args, kwargs), everywhere=True)):
                 self._see(tensor)
         return out
@@ -100,7 +105,7 @@ class Values(TorchFunctionMode):
 
     def metadata(self, node: Node) -> Sequence[Any]:
         """Shape, dtype and device of each of a node's outputs; None for one of which nothing is known."""
-        if _NODES_TELL:
+        if NODES_TELL:
             return node._input_metadata
         seen = self._seen.get(node, {})
         return [seen.get(number) for number in range(max(seen, default=-1) + 1)]
@@ -139,7 +144,7 @@ class Values(TorchFunctionMode):
             return tensor
         leaf: Any = self._leaves.get(edge)
         if leaf is None:
-            if not _NODES_TELL:
+            if not NODES_TELL:
                 self._see(tensor)
             leaf = tensor.detach()
             if torch._C._is_any_autocast_enabled() and leaf.dtype is torch.float32:
@@ -191,21 +196,21 @@ class Values(TorchFunctionMode):
         Raises:
             UnsupportedModule: an error arrived at a vertex that had already passed its error on.
         """
-        route: Any = _Everywhere() if inputs is None else _Route(self, outputs, inputs)
-        pending = _Pending(self, route)
+        route: Any = Everywhere() if inputs is None else Route(self, outputs, inputs)
+        pending = Pending(self, route)
         self._find_hooked()
         with off(Values), torch.set_grad_enabled(create_graph):
             for error in errors:
                 output = outputs.pop(0)
-                pending.arrive(*cast(Edge, edge_of(output) or (_accumulator(output), 0)), error)
+                pending.arrive(*cast(Edge, edge_of(output) or (accumulator(output), 0)), error)
                 del output
             while pending:
-                node, errors = pending.pop()
+                node, arrived = pending.pop()
                 if inputs is None:
-                    self._forget(node, len(errors))
+                    self._forget(node, len(arrived))
                 if create_graph:
-                    errors = [error if error is None else self.leaf(error) for error in errors]
-                products = self._visit(node, errors, route, create_graph)
+                    arrived = [error if error is None else self.leaf(error) for error in arrived]
+                products = self._visit(node, arrived, route, create_graph)
                 for (following, number), product in zip(node.next_functions, products, strict=False):
                     if following is not None:
                         pending.arrive(following, number, product)
@@ -226,23 +231,23 @@ class Values(TorchFunctionMode):
     def _visit(self, node, errors, route, create_graph):
         """The node's own vector-Jacobian products, one for each of its ``next_functions``; none if no error is to go on."""
         custom = isinstance(node, torch._C._FunctionBase)
-        if custom and (not _NODES_TELL or all(error is None for error in errors)):
+        if custom and (not NODES_TELL or all(error is None for error in errors)):
             known = self.metadata(node)
             errors = [
                 torch.zeros(m.shape, dtype=m.dtype, device=m.device) if error is None and m is not None else error
                 for error, m in zip(errors, (*known, *[None] * (len(errors) - len(known))), strict=True)
             ]
         # Only the engine runs hooks, and knows what a custom function is to be given, and in which state.
-        if not _NODES_TELL and node in self._hooked_nodes:
+        if not NODES_TELL and node in self._hooked_nodes:
             raise UnsupportedModule(
                 f"a value that {node.name()} made, or one before it, may have a hook (register_hook, retain_grad, or its "
                 f"grad_fn was asked for), which torch {torch.__version__} runs for whole graphs only; use torch 2.5 or later"
             )
-        if custom and not _NODES_TELL:
-            products = _of_custom_function(node, errors) if route.goes_on(node) else ()
+        if custom and not NODES_TELL:
+            products = of_custom_function(node, errors) if route.goes_on(node) else ()
         elif custom or node in self._hooked_nodes:
-            keep = not isinstance(route, _Everywhere)
-            errors, products = _by_engine(node, errors, route.goes_on(node), create_graph, keep)
+            keep = not isinstance(route, Everywhere)
+            errors, products = by_engine(node, errors, route.goes_on(node), create_graph, keep)
             if not keep:
                 self._hooked_nodes.discard(node)
         else:
@@ -369,117 +374,11 @@ _SPECIAL = {
 _ASIDE = unnoticed(Values)
 
 
-class _Everywhere:
-    """The way of errors that are to reach every parameter."""
-
-    def leads_through(self, node):
-        return True
-
-    goes_on = leads_through
-
-    def passed(self, node, errors):
-        """Nothing to keep."""
-
-
-class _Route:
-    """The way of errors that are to reach certain values: the nodes from which they do, and the errors of the values."""
-
-    def __init__(self, values, outputs, inputs):
-        self.errors = {}
-        self._wanted = set(inputs)
-        self._stops = {x[0] for x in self._wanted if isinstance(x, tuple)}
-        self._leads = {}
-        stack = [edge[0] for edge in map(edge_of, outputs) if edge]
-        while stack:
-            node = stack[-1]
-            following = [values.resolved(*edge) for edge in node.next_functions if edge[0] is not None]
-            unknown = [x[0] for x in following if isinstance(x, tuple) and x[0] not in self._leads]
-            if unknown and node not in self._leads:
-                self._leads[node] = False
-                stack += unknown
-                continue
-            self._leads[node] = any(
-                x in self._wanted or (isinstance(x, tuple) and self._leads.get(x[0], False)) for x in following
-            )
-            stack.pop()
-
-    def leads_through(self, node):
-        return self._leads.get(node, False) or node in self._stops
-
-    def goes_on(self, node):
-        return self._leads.get(node, False)
-
-    def passed(self, node, errors):
-        self.errors.update(((node, i), error) for i, error in enumerate(errors) if (node, i) in self._wanted)
-
-
-class _Pending:
-    """Errors on their way: at which node, and which node is next."""
-
-    def __init__(self, values, route):
-        self.leaves = {}
-        self._values, self._route = values, route
-        self._arrived, self._heap, self._passed = {}, [], set()
-
-    def __bool__(self):
-        return bool(self._heap)
-
-    def arrive(self, node, number, error):
-        """Add a contribution to the error of the value at an edge, as the engine does: in this order.
-
-        None, an error that is not defined, is no contribution; but its node is visited all the same, as by the engine: a
-        custom function may make zeros of it.
-        """
-        place = self._values.resolved(node, number)
-        if not isinstance(place, tuple):
-            if error is not None:
-                self.leaves[place] = _sum(self.leaves.get(place), _fitted(error, place))
-            return
-        node, number = place
-        if not self._route.leads_through(node):
-            return
-        slots = self._arrived.get(node)
-        if slots is None:
-            order = node._sequence_nr()
-            if order in self._passed:
-                raise UnsupportedModule(
-                    f"an error arrived at {node.name()} after that had passed its error on: part of the forward ran in "
-                    "another thread, or recorded its operations in another order than it ran them"
-                )
-            slots = self._arrived[node] = {}
-            heapq.heappush(self._heap, (-order, len(self._heap), id(node), node))
-        if error is not None:
-            known = self._values.metadata(node)
-            slots[number] = _sum(slots.get(number), _fitted(error, known[number]) if number < len(known) else error)
-
-    def pop(self):
-        """The latest of the operations at which errors have arrived, and its errors, one for each of its outputs."""
-        *_, node = heapq.heappop(self._heap)
-        self._passed.add(node._sequence_nr())
-        slots = self._arrived.pop(node)
-        outputs = (
-            len(self._values.metadata(node))
-            if _NODES_TELL
-            else max([0, *slots, len(self._values.metadata(node)) - 1]) + 1
-        )
-        return node, [slots.get(number) for number in range(outputs)]
-
-
-def edge_of(tensor: Tensor) -> Edge | None:
-    """The gradient edge of a value; None for what has no history."""
-    node = tensor.grad_fn
-    return None if node is None else (node, tensor.output_nr)
-
-
 def _origin(of):
     """What an argument of `torch.autograd.grad` stands for: a gradient edge or, without history, a tensor."""
     if isinstance(of, GradientEdge):
         return getattr(of.node, "variable", (of.node, of.output_nr))
     return edge_of(of) or of
-
-
-def _accumulator(leaf):
-    return leaf.view_as(leaf).grad_fn.next_functions[0][0]
 
 
 def _differentiable(argument, found):
@@ -527,61 +426,3 @@ def writes(func: Callable[..., Any]) -> bool:
     """Whether a function writes in place into its first argument, which its name says."""
     name = func.__name__.split(".")[0]  # of an operator by its full name, "add_.Tensor"
     return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
-
-
-def _sum(error, more):
-    """The engine's own order, which for a sparse first term is the other one."""
-    if error is None:
-        return more
-    return more + error if error.is_sparse else error + more
-
-
-def _fitted(error, value):
-    """``error`` in the shape and dtype of ``value``, as the engine makes it: what was broadcast is summed."""
-    if value is None:
-        return error
-    if not error.is_nested and error.shape != torch.Size(value.shape):
-        error = error.sum_to_size(value.shape)
-    if error.ndim == 0 and error.device != value.device:
-        error = error.to(value.device)  # a number on the CPU may be read where everything else is on a GPU
-    return error if error.dtype is value.dtype else error.to(value.dtype)
-
-
-class _Visited(Exception):
-    """Raised by a hook, to keep the engine from going on to what follows the node that it has run."""
-
-
-def _of_custom_function(node, errors):
-    """The products of a `torch.autograd.Function`, by its own ``backward``."""
-    products = node.apply(*errors)
-    products = products if isinstance(products, tuple) else (products,)
-    # Its arguments that are no tensors have a product, but no edge.
-    needed = iter([p for p, needs in zip(products, node.needs_input_grad, strict=False) if needs])
-    return tuple(None if following is None else next(needed) for following, _ in node.next_functions)
-
-
-def _by_engine(node, errors, goes_on, create_graph, keep):
-    """The errors of a node's values after their hooks and, if they are to go on, its products; both by the engine.
-
-    Args:
-        keep: whether the node may be visited again.
-    """
-    values = tuple(GradientEdge(node, number) for number, error in enumerate(errors) if error is not None)
-    given = tuple(error for error in errors if error is not None)
-    if not values:
-        return errors, (None,) * len(node.next_functions)
-    if not goes_on:
-        after = iter(_engine_run_backward(values, given, True, create_graph, values, accumulate_grad=False))
-        return [None if error is None else next(after) for error in errors], ()
-    found = []
-
-    def stop(products, after):
-        found.append((after, products))
-        raise _Visited
-
-    hook = node.register_hook(stop)
-    # The engine warns of graphs of gradients that stay in memory, but these are forward's own.
-    with suppress(_Visited), warnings.catch_warnings(action="ignore") if create_graph else nullcontext():
-        _engine_run_backward(values, given, keep, create_graph, (), accumulate_grad=True)
-    hook.remove()
-    return found[0]

@@ -1,0 +1,205 @@
+"""Errors on their way back: along gradient edges, from autograd node to autograd node, in the order of PyTorch's engine.
+
+A value is named by its *gradient edge*, (autograd node, number of the node's output), not by the Python object: after a
+write in place the same object is another value. `pcbench.values` knows where an edge of one vertex's graph leads beyond it.
+"""
+
+import heapq
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, Node, _engine_run_backward
+
+from pcbench.errors import UnsupportedModule
+
+Edge = tuple[Node, int]  # a gradient edge
+# Until torch 2.4 a node does not tell what it takes, and the engine starts at tensors only: see `Values.metadata`.
+NODES_TELL = hasattr(torch._C._FunctionBase, "_input_metadata")
+
+
+class _Local(Protocol):
+    """What is asked of `pcbench.values.Values`."""
+
+    def resolved(self, node: Node, number: int) -> Edge | Tensor: ...
+
+    def metadata(self, node: Node) -> Sequence[Any]: ...
+
+
+class Everywhere:
+    """The way of errors that are to reach every parameter."""
+
+    def leads_through(self, node: Node) -> bool:
+        """Whether errors go to a node."""
+        return True
+
+    goes_on = leads_through
+
+    def passed(self, node: Node, errors: Sequence[Tensor | None]) -> None:
+        """Nothing to keep."""
+
+
+class Route:
+    """The way of errors that are to reach certain values: the nodes from which they do, and the errors of the values."""
+
+    def __init__(self, values: _Local, outputs: Sequence[Tensor], inputs: Sequence[Edge | Tensor]) -> None:
+        self.errors: dict[Edge, Tensor | None] = {}
+        self._wanted = set(inputs)
+        self._stops = {x[0] for x in self._wanted if isinstance(x, tuple)}
+        self._leads: dict[Node, bool] = {}
+        stack = [edge[0] for edge in map(edge_of, outputs) if edge]
+        while stack:
+            node = stack[-1]
+            following = [
+                values.resolved(before, number) for before, number in node.next_functions if before is not None
+            ]
+            unknown = [x[0] for x in following if isinstance(x, tuple) and x[0] not in self._leads]
+            if unknown and node not in self._leads:
+                self._leads[node] = False
+                stack += unknown
+                continue
+            self._leads[node] = any(
+                x in self._wanted or (isinstance(x, tuple) and self._leads.get(x[0], False)) for x in following
+            )
+            stack.pop()
+
+    def leads_through(self, node: Node) -> bool:
+        """Whether errors go to a node."""
+        return self._leads.get(node, False) or node in self._stops
+
+    def goes_on(self, node: Node) -> bool:
+        """Whether errors go on from a node."""
+        return self._leads.get(node, False)
+
+    def passed(self, node: Node, errors: Sequence[Tensor | None]) -> None:
+        """Keep the errors of a node's values that are asked for."""
+        self.errors.update(((node, i), error) for i, error in enumerate(errors) if (node, i) in self._wanted)
+
+
+class Pending:
+    """Errors on their way: at which node, and which node is next."""
+
+    def __init__(self, values: _Local, route: Everywhere | Route) -> None:
+        self.leaves: dict[Tensor, Tensor] = {}
+        self._values, self._route = values, route
+        self._arrived: dict[Node, dict[int, Tensor]] = {}
+        self._heap: list[tuple[int, int, int, Node]] = []
+        self._passed: set[int] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._heap)
+
+    def arrive(self, node: Node, number: int, error: Tensor | None) -> None:
+        """Add a contribution to the error of the value at an edge, as the engine does: in this order.
+
+        None, an error that is not defined, is no contribution; but its node is visited all the same, as by the engine: a
+        custom function may make zeros of it.
+        """
+        place = self._values.resolved(node, number)
+        if not isinstance(place, tuple):
+            if error is not None:
+                self.leaves[place] = _sum(self.leaves.get(place), _fitted(error, place))
+            return
+        node, number = place
+        if not self._route.leads_through(node):
+            return
+        slots = self._arrived.get(node)
+        if slots is None:
+            order = node._sequence_nr()
+            if order in self._passed:
+                raise UnsupportedModule(
+                    f"an error arrived at {node.name()} after that had passed its error on: part of the forward ran in "
+                    "another thread, or recorded its operations in another order than it ran them"
+                )
+            slots = self._arrived[node] = {}
+            heapq.heappush(self._heap, (-order, len(self._heap), id(node), node))
+        if error is not None:
+            known = self._values.metadata(node)
+            slots[number] = _sum(slots.get(number), _fitted(error, known[number]) if number < len(known) else error)
+
+    def pop(self) -> tuple[Node, list[Tensor | None]]:
+        """The latest of the operations at which errors have arrived, and its errors, one for each of its outputs."""
+        *_, node = heapq.heappop(self._heap)
+        self._passed.add(node._sequence_nr())
+        slots = self._arrived.pop(node)
+        outputs = (
+            len(self._values.metadata(node))
+            if NODES_TELL
+            else max([0, *slots, len(self._values.metadata(node)) - 1]) + 1
+        )
+        return node, [slots.get(number) for number in range(outputs)]
+
+
+def edge_of(tensor: Tensor) -> Edge | None:
+    """The gradient edge of a value; None for what has no history."""
+    node = tensor.grad_fn
+    return None if node is None else (node, tensor.output_nr)
+
+
+def accumulator(leaf: Tensor) -> Node:
+    """The node that adds gradients to a tensor without history."""
+    node: Any = leaf.view_as(leaf).grad_fn
+    return node.next_functions[0][0]
+
+
+def _sum(error, more):
+    """The engine's own order, which for a sparse first term is the other one."""
+    if error is None:
+        return more
+    return more + error if error.is_sparse else error + more
+
+
+def _fitted(error, value):
+    """``error`` in the shape and dtype of ``value``, as the engine makes it: what was broadcast is summed."""
+    if value is None:
+        return error
+    if not error.is_nested and error.shape != torch.Size(value.shape):
+        error = error.sum_to_size(value.shape)
+    if error.ndim == 0 and error.device != value.device:
+        error = error.to(value.device)  # a number on the CPU may be read where everything else is on a GPU
+    return error if error.dtype is value.dtype else error.to(value.dtype)
+
+
+class _Visited(Exception):
+    """Raised by a hook, to keep the engine from going on to what follows the node that it has run."""
+
+
+def of_custom_function(node: Any, errors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """The products of a `torch.autograd.Function`, by its own ``backward``."""
+    products = node.apply(*errors)
+    products = products if isinstance(products, tuple) else (products,)
+    # Its arguments that are no tensors have a product, but no edge.
+    needed = iter([p for p, needs in zip(products, node.needs_input_grad, strict=False) if needs])
+    return tuple(None if following is None else next(needed) for following, _ in node.next_functions)
+
+
+def by_engine(
+    node: Node, errors: Sequence[Tensor | None], goes_on: bool, create_graph: bool, keep: bool
+) -> tuple[Sequence[Tensor | None], tuple[Tensor | None, ...]]:
+    """The errors of a node's values after their hooks and, if they are to go on, its products; both by the engine.
+
+    Args:
+        keep: whether the node may be visited again.
+    """
+    values = tuple(GradientEdge(node, number) for number, error in enumerate(errors) if error is not None)
+    given = tuple(error for error in errors if error is not None)
+    if not values:
+        return errors, (None,) * len(node.next_functions)
+    if not goes_on:
+        after = iter(_engine_run_backward(values, given, True, create_graph, values, accumulate_grad=False))
+        return [None if error is None else next(after) for error in errors], ()
+    found = []
+
+    def stop(products, after):
+        found.append((after, products))
+        raise _Visited
+
+    hook = node.register_hook(stop)
+    # The engine warns of graphs of gradients that stay in memory, but these are forward's own.
+    with suppress(_Visited), warnings.catch_warnings(action="ignore") if create_graph else nullcontext():
+        _engine_run_backward(values, given, keep, create_graph, (), accumulate_grad=True)
+    hook.remove()
+    return found[0]
