@@ -3,185 +3,17 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pcbench import params
 from pcbench.errors import ResultError
 from pcbench.files import read_json
-from pcbench.forms import Form, NotEmpty, Open, fault
+from pcbench.forms import fault
 from pcbench.params import OF_TASKS, REFERENCE, STAGES, Parameters, Result
 from pcbench.provenance import result_digest, sidecar
+from pcbench.report.schema import FORMS
 
 SCHEMA = 1
 FAMILIES = ("mlp", "cnn", "rnn", "transformer")
-
-_Distance = float | None  # None: not a finite number
-
-
-class _Quartiles(Open):
-    median: float
-    q1: float
-    q3: float
-
-
-class _Interval(Open):
-    median: float
-    low: float | None
-    high: float | None
-
-
-class _Divergence(Open):
-    l2: _Distance
-    relative_l2: _Distance
-    max_abs: _Distance
-    max_ulp: _Distance
-    bitwise_equal: bool
-
-
-class _Counted(Open):
-    seconds: _Quartiles
-    ratio: _Quartiles
-    operations: int
-    flops: int
-
-
-class _Cost(_Counted):
-    peak_bytes: int
-    peak_ratio: float
-    capture_seconds: float | None = None
-    captured_ratio: _Interval | None = None
-
-
-class _Epoch(Open):
-    train_loss: float
-    test_accuracy: float
-
-
-class _Trajectory(Open):
-    l2: list[_Distance]
-    relative_l2: list[_Distance]
-    max_ulp: list[_Distance]
-
-
-class _Training(Open):
-    test_accuracy: float
-    majority_accuracy: float
-    epochs: NotEmpty[_Epoch]
-    updates: int
-    weights_sha256: str
-    divergence: _Trajectory | None
-
-
-class _Proven(Open):
-    equal: Literal[True]
-    operations: int
-    own_operations: int
-    digest: str
-
-
-class _Parted(Open):
-    equal: Literal[False]
-    operations: int
-    own_operations: int
-    digest: str
-    result: str
-    step: str | None
-    expected: str | None
-    line: str | None
-    explanation: str
-
-
-class _Refused(Form):
-    refused: str
-
-
-_Certificate = _Refused | _Proven | _Parted
-
-
-class _Model(_Divergence):
-    parameters: int
-    elements: int
-    side: int
-    buffers_equal: bool
-    bp_repeats_itself: bool
-    proof: _Certificate
-
-
-class _Record(Open):
-    rule: str
-    label: str
-
-
-class _NotCaptured(_Record):
-    refused: str
-    metrics: None
-
-
-class _Seeded(_Record):
-    dtype: str
-    seed: int
-
-
-class _ExactnessRecord(_Seeded):
-    metrics: _Divergence
-
-
-class _ZooRecord(_Seeded):
-    metrics: _Model
-
-
-class _CostRecord(_Record):
-    metrics: _Cost
-
-
-class _TrainRecord(_Record):
-    metrics: _Training
-
-
-class _ProofRecord(_Record):
-    metrics: _Certificate
-
-
-class _ScalingRecord(_Record):
-    size: int
-    metrics: _Counted
-
-
-class _File(Open):
-    task: str
-    family: str
-
-
-class _Exactness(_File):
-    identities: int
-    results: NotEmpty[_ExactnessRecord]
-
-
-class _CostFile(_File):
-    results: NotEmpty[_NotCaptured | _CostRecord]
-
-
-class _Train(_File):
-    seed: int
-    results: NotEmpty[_TrainRecord]
-
-
-class _Proof(_File):
-    results: NotEmpty[_ProofRecord]
-
-
-class _Zoo(_File):
-    results: NotEmpty[_ZooRecord]
-
-
-class _Scaling(_File):
-    results: NotEmpty[_ScalingRecord]
-
-
-_FORMS = {
-    **{"exactness": _Exactness, "cost": _CostFile, "train": _Train},
-    **{"proof": _Proof, "zoo": _Zoo, "scaling": _Scaling},
-}
 
 
 @dataclass(frozen=True)
@@ -387,7 +219,7 @@ def _file(stage, task, path):
     for key, wanted in {"schema": SCHEMA, "stage": stage, "task": task}.items():
         if key in head and head[key] != wanted:
             raise _foreign(path, f"says {key} {head[key]!r}, but {wanted!r} belongs there")
-    wrong = fault(value, _FORMS[stage]) or ("it has no key 'schema'" if "schema" not in head else None)
+    wrong = fault(value, FORMS[stage]) or ("it has no key 'schema'" if "schema" not in head else None)
     if wrong is not None:
         raise _foreign(path, f"is not as a result must be: {wrong}")
     if stage == "train":
