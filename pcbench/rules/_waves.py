@@ -77,18 +77,32 @@ def passed_back(
 def learned(
     graph: Graph, x: list[Value], mu: list[Value], errors: Mapping[Tensor, Tensor], read: Gradients
 ) -> Gradients:
-    """The gradients −Δθ_i = −(∂g_i/∂θ_i)ᵀ ε_i, with those of the parameters that the loss reads directly.
+    """The gradients −Δθ_i = −(∂g_i/∂θ_i)ᵀ ε_i, see `updated`."""
+    return {leaf: -update for leaf, update in updated(graph, x, mu, errors, read).items()}
+
+
+def updated(
+    graph: Graph,
+    x: list[Value],
+    mu: list[Value],
+    errors: Mapping[Tensor, Tensor],
+    read: Gradients,
+    moved: Mapping[Tensor, Tensor] | None = None,
+) -> Gradients:
+    """Δθ_i = (∂g_i/∂θ_i)ᵀ ε_i by parameter, with those of the parameters that the loss reads directly.
 
     Args:
         graph, x, mu: see `swept`.
         errors: ε by leaf of ``x``.
         read: see `at_outputs`.
+        moved: the tensors that were read in parameters' place, by parameter.
     """
     updates = dict(read)
     for i, vertex in reversed(list(enumerate(graph.vertices))):
         theta = list(vertex.parameters.values())
-        add(updates, theta, products(mu[i], theta, [errors.get(leaf) for leaf in x[i]], again=True))
-    return {leaf: -update for leaf, update in updates.items()}
+        receivers = theta if moved is None else [moved[parameter] for parameter in theta]
+        add(updates, theta, products(mu[i], receivers, [errors.get(leaf) for leaf in x[i]], again=True))
+    return updates
 
 
 @torch.no_grad()

@@ -16,8 +16,8 @@ from torch.utils import _pytree as pytree
 from pcbench.errors import InvalidParameters
 from pcbench.graph import Run
 from pcbench.rules._base import Gradients, engine
-from pcbench.rules._inference import StateForm, add, cut, predict, products
-from pcbench.rules._waves import at_outputs, passed_back, swept
+from pcbench.rules._inference import StateForm, add, cut, predict
+from pcbench.rules._waves import at_outputs, passed_back, swept, updated
 
 
 class _Moved(TorchFunctionMode):
@@ -57,8 +57,8 @@ class Incremental(StateForm):
 
     def _inferred(self, run: Run, loss: Tensor) -> Gradients:
         graph = run.graph
-        own = dict.fromkeys(p for vertex in graph.vertices for p in vertex.parameters.values())
-        moved = {parameter: parameter.detach().clone().requires_grad_() for parameter in own}
+        parameters = dict.fromkeys(p for vertex in graph.vertices for p in vertex.parameters.values())
+        moved = {parameter: parameter.detach().clone().requires_grad_() for parameter in parameters}
         ways: Gradients = {}
         with _Moved(moved):
             x, mu = swept(graph, {})
@@ -66,37 +66,31 @@ class Incremental(StateForm):
                 for i in graph.outputs:
                     x[i] = cut(mu[i])
                 outputs, read = at_outputs(run, x, None if t else loss)
-                errors = outputs | self._hidden(graph, x, mu, outputs)
+                errors = outputs | self._hidden(graph, x, mu)
                 arriving = passed_back(graph, x, mu, errors)
-                updates = self._updates(graph, x, mu, moved, errors, read)
+                own = {copy: parameter for parameter, copy in moved.items()}
+                read = {own.get(leaf, leaf): update for leaf, update in read.items()}
+                updates = updated(graph, x, mu, errors, read, moved)
                 add(ways, updates, updates.values())
                 with torch.no_grad():
                     for parameter, update in updates.items():
                         moved.setdefault(parameter, parameter.detach().clone().requires_grad_())
                         moved[parameter] += self.alpha * update
+                if t < self.steps:
                     x = [
                         self._step(vertex, value, errors, arriving)
                         for vertex, value in zip(graph.vertices, x, strict=True)
                     ]
-                mu = [predict(vertex, x) for vertex in graph.vertices]
+                    mu = [predict(vertex, x) for vertex in graph.vertices]
         return {parameter: -way for parameter, way in ways.items()}
 
     @torch.no_grad()
-    def _hidden(self, graph, x, mu, outputs):
+    def _hidden(self, graph, x, mu):
         """ε = x − μ of all but the outputs."""
         hidden = [(v, m) for vertex, v, m in zip(graph.vertices, x, mu, strict=True) if vertex.level]
         return {a: a - b for value, prediction in hidden for a, b in zip(value, prediction, strict=True)}
 
-    def _updates(self, graph, x, mu, moved, errors, read):
-        """Δθ / α by the model's own parameters."""
-        own = {copy: parameter for parameter, copy in moved.items()}
-        found = {own.get(leaf, leaf): update for leaf, update in read.items()}
-        for i, vertex in reversed(list(enumerate(graph.vertices))):
-            theta = list(vertex.parameters.values())
-            error = [errors.get(leaf) for leaf in x[i]]
-            add(found, theta, products(mu[i], [moved[p] for p in theta], error, again=True))
-        return found
-
+    @torch.no_grad()
     def _step(self, vertex, value, errors, arriving):
         """x + Δx; a clamped value stays."""
         if vertex.level is None:
