@@ -107,15 +107,24 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` to ``path`` atomically: same value, same bytes.
+def json_text(value: Any) -> str:
+    """Return ``value`` as JSON: same value, same text.
 
     Raises:
         ValueError: a number is NaN or infinite, which is not JSON; see `finite_or_none`.
         TypeError: something in it is of a type that JSON does not have.
+    """
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` to ``path`` atomically: same value, same bytes.
+
+    Raises:
+        ValueError, TypeError: see `json_text`.
         PCBenchError: see `atomic`.
     """
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
 
 
 def finite_or_none(value: Any) -> Any:

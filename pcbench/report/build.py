@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pcbench import params
-from pcbench.files import atomic, check_writable, write_json, write_text
+from pcbench.files import atomic, check_writable, json_text, write_text
 from pcbench.params import Parameters, Result
 from pcbench.provenance import digest
 from pcbench.report import claims, figures, metrics, page, paper, table, tables
@@ -52,6 +52,7 @@ def build(results: str | Path, out: str | Path, profile: str, parameters: Parame
         drawn["scaling"] = figures.scaling(scaling, colours)
     files |= {f"figures/{name}.svg": figures.svg(figure) for name, figure in drawn.items()}
     files["paper.tex"] = paper.document(built, {name: figures.TITLES[name] for name in drawn}, summary)
+    summary_text = json_text(summary)
     plates = {f"figures/{name}.pdf": figures.pdf(figure) for name, figure in drawn.items()}
     for name, text in files.items():
         write_text(out / name, text)
@@ -62,5 +63,5 @@ def build(results: str | Path, out: str | Path, profile: str, parameters: Parame
         if path.is_file() and path.relative_to(out).as_posix() not in files | plates:
             path.unlink()
     # Last: whoever reads it may take the rest for complete.
-    write_json(out / "metrics.json", summary)
+    write_text(out / "metrics.json", summary_text)
     return summary
