@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pcbench.errors import PCBenchError
+from pcbench.errors import InvalidParameters, PCBenchError
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -21,6 +21,32 @@ _HARMLESS = ("__init__", "__main__", "cli", "code", "errors", "forms", "params",
 HARMLESS = {f"pcbench/{name}.py" for name in _HARMLESS}
 _CHECKS = {("pcbench.params", "load")}
 THIN = ("pcbench.cli", "pcbench.params", "pcbench.stages")
+# What is found by its name, one file each: the folder, and what stands in a name for an underscore.
+_FOUND = {"network": ("tasks", "_"), "data set": ("data", "-"), "rule": ("rules", "-")}
+
+
+def names(kind: str, package: Path = PACKAGE) -> tuple[str, ...]:
+    """The names of all that there is of a kind, which are those of the files in its folder.
+
+    Args:
+        kind: ``"network"``, ``"data set"`` or ``"rule"``.
+        package: the folder of the package.
+    """
+    folder, sign = _FOUND[kind]
+    return tuple(sorted(path.stem.replace("_", sign) for path in (package / folder).glob("[!_]*.py")))
+
+
+def module_name(kind: str, name: str) -> str:
+    """The full name of the module of what is found by its name: a stage depends on that one, and on no other of its kind.
+
+    Raises:
+        InvalidParameters: there is none of that name.
+    """
+    known = names(kind)
+    if name not in known:
+        raise InvalidParameters(f"unknown {kind} {name!r}; the {kind}s are {', '.join(known)}")
+    folder, sign = _FOUND[kind]
+    return f"pcbench.{folder}.{name.replace(sign, '_')}"
 
 
 def closure(*entries: str, root: Path = PACKAGE.parent) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pcbench.errors import InvalidParameters, foreign_code
+from pcbench.rules import Loss
 
 
 def load_factory(specification: str) -> Callable[[], Any]:
@@ -31,7 +32,7 @@ def load_factory(specification: str) -> Callable[[], Any]:
 
 def call_factory(
     factory: Callable[[], Any],
-) -> tuple[torch.nn.Module, Any, Any, Callable[[Any, Any], torch.Tensor]]:
+) -> tuple[torch.nn.Module, Any, Any, Loss]:
     """Call ``factory`` under a fixed seed and check what it returned.
 
     Returns:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from pcbench import code
 from pcbench.errors import InvalidParameters
 from pcbench.files import read_yaml
 from pcbench.forms import Different, Form, Given, Natural, Open, Positive, Some, Table, Text, fault
@@ -15,7 +16,7 @@ Parameters = dict[str, Any]  # params.yaml, or what of it a result depends on
 Settings = dict[str, Any]  # a section of a YAML file, or an entry in one: a profile, a task, a rule
 Result = dict[str, Any]  # what a stage writes, a record of it, its provenance, or a report's metrics
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = code.PACKAGE
 REFERENCE = "bp"  # the rule that all others are held to
 STAGES = ("exactness", "cost", "train", "proof", "zoo", "scaling")
 OF_TASKS = STAGES[:4]
@@ -162,11 +163,15 @@ def _dangling(parameters: Parameters) -> str | None:
     for name, entry in parameters["profiles"].items():
         for missing in entry["tasks"].keys() - parameters["tasks"].keys():
             return f"profiles.{name}.tasks names {missing!r}, which `tasks` does not have"
-    for kind, table, folder in (("network", "tasks", "tasks"), ("data", "tasks", "data"), ("engine", "rules", "rules")):
-        known = sorted(path.stem.replace("_", "-") for path in (_PACKAGE / folder).glob("[!_]*.py"))
+    for table, key, kind in (
+        ("tasks", "network", "network"),
+        ("tasks", "data", "data set"),
+        ("rules", "engine", "rule"),
+    ):
+        known = code.names(kind, _PACKAGE)
         for name, entry in parameters[table].items():
-            if entry[kind].replace("_", "-") not in known:
-                return f"{table}.{name}.{kind} is {entry[kind]!r}, which is none of {', '.join(known)}"
+            if entry[key] not in known:
+                return f"{table}.{name}.{key} is {entry[key]!r}, which is none of {', '.join(known)}"
     for axis, entry in parameters["scaling"]["axes"].items():
         for missing in entry.get("largest", {}).keys() - set(parameters["scaling"]["rules"]):
             return f"scaling.axes.{axis}.largest names {missing!r}, which scaling.rules does not have"
@@ -202,6 +207,18 @@ def section(parameters: Parameters, stage: str) -> Settings:
     if "rules" in found:
         found["rules"] = {name: rules[name] for name in rules if name in found["rules"]}
     return found
+
+
+def rule_modules(settings: Settings) -> list[str]:
+    """The modules of the rules of a stage, which are code that it depends on.
+
+    Args:
+        settings: the stage's section, see `section`.
+
+    Raises:
+        InvalidParameters: no rule of that name.
+    """
+    return sorted({code.module_name("rule", entry["engine"]) for entry in settings.get("rules", {}).values()})
 
 
 def epochs(profile: Settings, task: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from pcbench import code, data, instructions, params, rules, tasks, workers
+from pcbench import code, instructions, params, workers
 from pcbench.files import alone, check_writable, read_json, write_json
 from pcbench.graph import Graph
 from pcbench.measure import certificates
@@ -153,7 +153,10 @@ def scaling(experiment: Experiment) -> Path:
 
     parameters = params.of_stage(experiment.parameters, experiment.profile, "scaling", experiment.task)
     settings, path = parameters["scaling"], experiment.result("scaling")
-    recorded = parameters, code.digest("scaling", *rule_modules(settings))  # as in `zoo`: no task's code is in it
+    recorded = (
+        parameters,
+        code.digest("scaling", *params.rule_modules(settings)),
+    )  # as in `zoo`: no task's code is in it
     reproducible()
     with progress(f"scaling {experiment.task}", len(settings["axes"][experiment.task]["sizes"])) as advance:
         result = scaling_measure.scaling(experiment.task, settings, advance)
@@ -188,22 +191,9 @@ def _begun(stage, experiment):
     """
     parameters = params.of_stage(experiment.parameters, experiment.profile, stage, experiment.task)
     task = parameters["task"]
-    made_by = code.digest(
-        stage, tasks.module_name(task["network"]), data.module_name(task["data"]), *rule_modules(parameters[stage])
-    )
+    own = code.module_name("network", task["network"]), code.module_name("data set", task["data"])
+    made_by = code.digest(stage, *own, *params.rule_modules(parameters[stage]))
     return (parameters, made_by), experiment.result(stage), parameters[stage]
-
-
-def rule_modules(settings: params.Settings) -> list[str]:
-    """The modules of the rules of a stage, which are code that it depends on.
-
-    Args:
-        settings: the stage's section, see `pcbench.params.section`.
-
-    Raises:
-        InvalidParameters: no rule of that name.
-    """
-    return sorted({rules.module_name(entry["engine"]) for entry in settings.get("rules", {}).values()})
 
 
 def _compare_rules(experiment, dtype, seed):

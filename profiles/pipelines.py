@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pcbench import code, params  # noqa: E402
-from pcbench.data import names as data_sets  # noqa: E402
 from pcbench.errors import PCBenchError  # noqa: E402
 
 closure, of_command = cache(code.closure), cache(code.of_command)  # the code stays as it is meanwhile
@@ -44,9 +43,8 @@ def expected(stage: str, parameters: params.Parameters) -> list[str]:
     (command,) = re.findall(r"^ +cmd: pcbench (\w+)", stage, re.MULTILINE)
     by_item = [place for place in BY_ITEM if place in stage]
     own = [files for place in by_item for files in _alternatives(BY_ITEM[place], command)]
-    entries = params.section(parameters, command).get("rules", {}) if command in params.STAGES else {}
-    engines = {entry["engine"].replace("-", "_") for entry in entries.values()}
-    common = set(of_command(command, *(f"pcbench.rules.{engine}" for engine in engines)))
+    rules = params.rule_modules(params.section(parameters, command)) if command in params.STAGES else ()
+    common = set(of_command(command, *rules))
     for path, files in own:  # what one of them needs beside itself, all have
         common |= files - {path}
     if BY_FORMAT in stage:
@@ -84,7 +82,7 @@ def rewritten(text: str, parameters: params.Parameters, profile: str = "default"
     """
     items = {
         "tasks": {name: _task(parameters["tasks"][name]) for name in parameters["profiles"][profile]["tasks"]},
-        "foreach": {name: f"{{{_of_data(name)}}}" for name in data_sets()},
+        "foreach": {name: f"{{{_of_data(name)}}}" for name in code.names("data set")},
     }
 
     def listed(found):
@@ -130,9 +128,9 @@ def _task(settings):
 
 def _of_data(name):
     """A data set's own module, and the one that it shares with others of its kind."""
-    module = name.replace("-", "_")
-    (shared,) = FORMATS & set(closure(f"pcbench.data.{module}"))
-    return f"module: {module}, format: {Path(shared).stem}"
+    module = code.module_name("data set", name)
+    (shared,) = FORMATS & set(closure(module))
+    return f"module: {module.rpartition('.')[2]}, format: {Path(shared).stem}"
 
 
 def main() -> None:

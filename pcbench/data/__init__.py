@@ -5,16 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+from pcbench import code
 from pcbench.data import _store
 from pcbench.data._types import Dataset, Split
-from pcbench.errors import DataError, InvalidParameters
+from pcbench.errors import DataError
 
-__all__ = ["Dataset", "Split", "fetch", "load", "module", "module_name", "names"]
+__all__ = ["Dataset", "Split", "fetch", "load", "module", "names"]
 
 
 def names() -> tuple[str, ...]:
-    """The names of all data sets, which are those of the files here, with hyphens."""
-    return tuple(sorted(path.stem.replace("_", "-") for path in Path(__file__).parent.glob("[!_]*.py")))
+    """The names of all data sets."""
+    return code.names("data set")
 
 
 def module(name: str) -> ModuleType:
@@ -25,18 +26,7 @@ def module(name: str) -> ModuleType:
     """
     # When it is asked for: torchvision alone takes a second and a half to import, most stages need none of it, and a stage
     # depends on its own data set's code and on no other's.
-    return importlib.import_module(module_name(name))
-
-
-def module_name(name: str) -> str:
-    """The full name of a data set's module.
-
-    Raises:
-        InvalidParameters: no data set of that name.
-    """
-    if name not in names():
-        raise InvalidParameters(f"unknown data set {name!r}; the data sets are {', '.join(names())}")
-    return f"{__name__}.{name.replace('-', '_')}"
+    return importlib.import_module(code.module_name("data set", name))
 
 
 def fetch(name: str, root: str | Path = "datasets") -> Path:

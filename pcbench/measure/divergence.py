@@ -14,7 +14,7 @@ from pcbench import nn as counterparts
 from pcbench.errors import InvalidParameters, NotRepeatable
 from pcbench.nn.convert import copied
 from pcbench.randomness import kept_randomness, random_digest
-from pcbench.rules import Backprop, Rule, by_name
+from pcbench.rules import Backprop, Loss, Rule, by_name
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def weight_update(
     rule: Callable[[nn.Module], Rule],
     inputs: Any,
     targets: Any,
-    loss_fn: Callable[[Any, Any], torch.Tensor],
+    loss_fn: Loss,
 ) -> Update:
     """Compute one `Update` under ``rule(model)`` on a copy of ``model``; neither the model nor a global generator changes.
 
@@ -153,7 +153,7 @@ def divergence(
     model: nn.Module,
     inputs: Any,
     targets: Any,
-    loss_fn: Callable[[Any, Any], torch.Tensor],
+    loss_fn: Loss,
     rule: str = "zil",
     convert: bool = True,
     **options: Any,

@@ -16,7 +16,7 @@ from pcbench.nn.convert import copied
 from pcbench.params import Result
 from pcbench.program import Canonical, Step, capture
 from pcbench.randomness import kept_randomness
-from pcbench.rules import Backprop, Rule, by_name
+from pcbench.rules import Backprop, Loss, Rule, by_name
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 _HOMES = tuple(os.path.join(os.path.dirname(each), "") for each in (os.path.dirname(torch.__file__), _PACKAGE))
@@ -85,7 +85,7 @@ def prove(
     model: nn.Module,
     inputs: Any,
     targets: Any,
-    loss_fn: Callable[[Any, Any], torch.Tensor],
+    loss_fn: Loss,
     rule: str | Callable[[nn.Module], Rule] = "zil",
     lines: bool = True,
     convert: bool = True,
@@ -147,7 +147,7 @@ def canonical_update(
     make_rule: Callable[[nn.Module], Rule],
     inputs: Any,
     targets: Any,
-    loss_fn: Callable[[Any, Any], torch.Tensor],
+    loss_fn: Loss,
     lines: bool = True,
 ) -> Canonical:
     """The `pcbench.program.Canonical` form of one weight update of ``make_rule(model)``, captured on copies.

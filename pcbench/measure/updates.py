@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from pcbench.program import PASSED_ON
-from pcbench.rules import Rule
+from pcbench.rules import Loss, Rule
 
 LEVEL = 0.95
 
@@ -27,7 +27,7 @@ class Update:
     optimizer: torch.optim.Optimizer
     inputs: torch.Tensor
     targets: torch.Tensor
-    loss_fn: Callable[[Any, Any], torch.Tensor]
+    loss_fn: Loss
 
     def __call__(self) -> None:
         """Make it."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
 from pcbench import nn as counterparts
@@ -14,7 +13,7 @@ from pcbench.measure.divergence import Divergence, check_repeats, compare, weigh
 from pcbench.measure.proof import Certificate, prove
 from pcbench.nn.convert import fused
 from pcbench.randomness import stream
-from pcbench.rules import Backprop, by_name
+from pcbench.rules import Backprop, Loss, by_name
 
 # Z-IL with one of its three conditions broken: what must *not* equal backpropagation.
 BROKEN: dict[str, dict[str, Any]] = {
@@ -57,7 +56,7 @@ def verify(
     model: nn.Module,
     inputs: Any,
     targets: Any,
-    loss_fn: Callable[[Any, Any], torch.Tensor],
+    loss_fn: Loss,
     rule: str = "zil",
     ablations: bool = True,
     advance: Callable[[], None] = lambda: None,
@@ -117,7 +116,7 @@ def certificate(
     model: nn.Module,
     inputs: Any,
     targets: Any,
-    loss_fn: Callable[[Any, Any], torch.Tensor],
+    loss_fn: Loss,
     rule: str = "zil",
     **options: Any,
 ) -> Certificate:

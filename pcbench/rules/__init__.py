@@ -2,13 +2,13 @@
 
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Generator, nn
 
+from pcbench import code
 from pcbench.errors import InvalidParameters
-from pcbench.rules._base import ENGINES, Rule
+from pcbench.rules._base import ENGINES, Loss, Rule
 from pcbench.rules._captured import Captured
 from pcbench.rules.bp import Backprop
 from pcbench.rules.il import InferenceLearning
@@ -22,28 +22,12 @@ __all__ = [
     "Captured",
     "Dynamics",
     "InferenceLearning",
+    "Loss",
     "Rule",
     "Schedule",
     "by_name",
-    "module_name",
-    "names",
+    "from_entry",
 ]
-
-
-def names() -> tuple[str, ...]:
-    """The names of all rules, which are those of the files here, with hyphens."""
-    return tuple(sorted(path.stem.replace("_", "-") for path in Path(__file__).parent.glob("[!_]*.py")))
-
-
-def module_name(name: str) -> str:
-    """The full name of a rule's module.
-
-    Raises:
-        InvalidParameters: no rule of that name.
-    """
-    if name not in names():
-        raise InvalidParameters(f"unknown rule {name!r}; the rules are {', '.join(names())}")
-    return f"{__name__}.{name.replace('-', '_')}"
 
 
 def by_name(name: str, model: nn.Module, *, generator: Generator | None = None, **options: Any) -> Rule:
@@ -59,7 +43,7 @@ def by_name(name: str, model: nn.Module, *, generator: Generator | None = None, 
         InvalidParameters: no such rule, or it has no such option.
     """
     # By name, so that a stage depends on the code of its own rules and on no other's.
-    importlib.import_module(module_name(name))
+    importlib.import_module(code.module_name("rule", name))
     try:
         return ENGINES[name].from_options(model, generator, **options)
     except TypeError as error:

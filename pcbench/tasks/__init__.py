@@ -3,14 +3,13 @@
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from pcbench.errors import InvalidParameters
+from pcbench import code
 
-__all__ = ["Task", "module_name", "named", "networks"]
+__all__ = ["Task", "named"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,6 @@ class Task:
     loss: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy
 
 
-def networks() -> tuple[str, ...]:
-    """The names of all networks, which are those of the files here."""
-    return tuple(sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py")))
-
-
 def named(name: str, network: str) -> Task:
     """Return the task of that name, which trains the network in this folder's file ``network``.
 
@@ -43,16 +37,5 @@ def named(name: str, network: str) -> Task:
         InvalidParameters: there is no such file.
     """
     # By name, so that a task depends on its own network's code and on no other's.
-    module = importlib.import_module(module_name(network))
+    module = importlib.import_module(code.module_name("network", network))
     return Task(name, module.FAMILY, module.model)
-
-
-def module_name(network: str) -> str:
-    """The full name of a network's module.
-
-    Raises:
-        InvalidParameters: no network of that name.
-    """
-    if network not in networks():
-        raise InvalidParameters(f"unknown network {network!r}; the networks are {', '.join(networks())}")
-    return f"{__name__}.{network}"

@@ -17,11 +17,11 @@ from problems import PROBLEMS, assert_same_bits, bits, gradients_of, outcome
 from torch import nn
 from torch.nn import functional as F
 
-from pcbench import ZIL, Backprop, Dynamics, InferenceLearning, Schedule
+from pcbench import ZIL, Backprop, Dynamics, InferenceLearning, Schedule, code
 from pcbench.errors import InvalidParameters, NonFiniteLoss
-from pcbench.rules import by_name, names
+from pcbench.rules import by_name
 
-EVERY_RULE = pytest.mark.parametrize("name", names())
+EVERY_RULE = pytest.mark.parametrize("name", code.names("rule"))
 
 
 def test_an_unknown_rule_is_refused_with_those_that_exist():

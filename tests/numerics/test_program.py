@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import pcbench
-from pcbench import ZIL, Backprop, Dynamics, InferenceLearning, Schedule, UnsupportedModule, values
+from pcbench import ZIL, Backprop, Dynamics, InferenceLearning, Schedule, UnsupportedModule, passing, values
 from pcbench.measure.proof import canonical_update
 
 
@@ -89,7 +89,7 @@ def test_a_vertex_that_is_skipped_is_seen(monkeypatch):
 
 
 def test_a_shared_weight_that_is_counted_once_is_seen(monkeypatch):
-    monkeypatch.setattr(values, "_sum", lambda error, more: more)
+    monkeypatch.setattr(passing, "_sum", lambda error, more: more)
     assert not broken(named("shared-cell")).equal
 
 
@@ -108,13 +108,13 @@ def test_a_sum_in_another_association_is_seen(monkeypatch):
         return total
 
     kept = []
-    monkeypatch.setattr(values, "_sum", added_from_the_right)
+    monkeypatch.setattr(passing, "_sum", added_from_the_right)
     assert not broken(named("shared-cell")).equal
 
 
 def test_a_sum_with_its_operands_exchanged_is_the_same(monkeypatch):
     """a + b is b + a, bit for bit."""
-    monkeypatch.setattr(values, "_sum", lambda error, more: more if error is None else more + error)
+    monkeypatch.setattr(passing, "_sum", lambda error, more: more if error is None else more + error)
     assert broken(named("shared-cell")).equal
 
 

@@ -14,10 +14,10 @@ import torch
 from problems import PROBLEMS, outcome
 from torch import nn
 
-from pcbench import Backprop, InferenceLearning
+from pcbench import Backprop, InferenceLearning, code
 from pcbench.errors import InvalidParameters
 from pcbench.measure.divergence import compare
-from pcbench.rules import by_name, names
+from pcbench.rules import by_name
 
 SIZES = (4, 5, 3, 2)
 BATCH = 6
@@ -170,7 +170,7 @@ PUBLISHED = ("error-optimisation", "fixed-prediction", "incremental", "output-va
 
 
 def test_every_published_rule_is_here():
-    assert set(PUBLISHED) == set(names()) - {"bp", "il", "zil", "zil-state"}
+    assert set(PUBLISHED) == set(code.names("rule")) - {"bp", "il", "zil", "zil-state"}
 
 
 def distance(rule, options):

@@ -12,10 +12,9 @@ import pytest
 import torchvision
 import yaml
 
-from pcbench import data, params
+from pcbench import code, data, params
 from pcbench.check.gate import check, load_expectations
 from pcbench.cli import app
-from pcbench.tasks import networks
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMETERS = params.load(ROOT / "params.yaml")
@@ -157,7 +156,7 @@ def test_a_stage_depends_on_each_of_its_rules_and_on_no_other(profile):
 
 
 def test_every_task_has_a_network_a_data_set_and_a_profile_that_trains_it():
-    assert {task["network"] for task in PARAMETERS["tasks"].values()} <= set(networks())
+    assert {task["network"] for task in PARAMETERS["tasks"].values()} <= set(code.names("network"))
     assert {task["data"] for task in PARAMETERS["tasks"].values()} <= set(data.names())
     assert {task for profile in PROFILES.values() for task in profile["tasks"]} == set(PARAMETERS["tasks"])
 
