@@ -46,6 +46,7 @@ _LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
 _NAMES = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift", "matmul")
 _IN_PLACE = {"__setitem__", *(f"__i{name}__" for name in _NAMES)}
 Tensor = torch.Tensor
+_SET_HOOKS: Any = vars(torch._C.TensorBase)["_backward_hooks"].__set__
 _Metadata = namedtuple("_Metadata", "shape dtype device")
 
 
@@ -299,6 +300,10 @@ class Values(TorchFunctionMode):
         self._retaining.append(ref(tensor))
         return Tensor.retain_grad(tensor)
 
+    def _set_hooks(self, tensor, hooks):
+        # PyTorch 2.3 does it itself inside `grad_fn`, whose lock it holds: to ask for `grad_fn` would be to wait for ever.
+        _SET_HOOKS(tensor, hooks)
+
     def _hand_out(self, tensor):
         self._asked_for.append(tensor.grad_fn)
         return tensor.grad_fn
@@ -367,6 +372,7 @@ _SPECIAL = {
     Tensor.register_hook: "_hooked",
     Tensor.retain_grad: "_retain",
     Tensor.grad_fn.__get__: "_hand_out",  # type: ignore[union-attr] # the stub knows it of instances only
+    _SET_HOOKS: "_set_hooks",
     Tensor.backward: "engine_started",
     torch.autograd.backward: "engine_started",
     torch.autograd.grad: "_differentiated",

@@ -154,3 +154,24 @@ def test_what_the_loss_cannot_see_gets_no_gradient_rather_than_zeros(rule):
     assert without_gradient(outcome(problem, torch.float64, rule)) == {
         f"unseen.{kind}_{gate}" for kind in ("weight", "bias") for gate in ("ih", "hh")
     }
+
+
+def test_a_view_that_is_older_than_a_write_is_read_as_by_autograd():
+    """PyTorch 2.3 looks up such a view's history under a lock, and calls back: this once waited for ever."""
+
+    class OlderView(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            h = torch.tanh(self.first(x))
+            y = self.second(h)
+            left, row = y[:, :2], y.view(-1)
+            y.mul_(h)
+            row[3:7] = h.reshape(-1)[:4]
+            return torch.cat([left, y[:, 2:] * left], dim=1)
+
+    problem = Problem("older view", OlderView, vectors(4), nn.functional.cross_entropy)
+    expected, actual = (outcome(problem, torch.float64, rule).gradients for rule in (Backprop, ZIL))
+    assert_same_bits(actual, expected)
