@@ -130,17 +130,11 @@ def _figure_text(value):
 
 def _drawings(tasks, scaling, colours):
     """Every figure with a title and a caption, as one inline SVG for each task: they flow with the page's width."""
-    title = figures.TITLES["scaling"]
     growth = {
-        "title": title,
+        "title": figures.TITLES["scaling"],
         "caption": "Synthetic networks; depth, width and batch of a chain of layers, length of a cell's time. Median and "
         "interquartile range over interleaved rounds. Timings.",
-        "panels": [
-            _inline(
-                figures.svg(figures.scaling([source], colours)), f"scaling-{source.task}", f"{title}: {source.task}"
-            )
-            for source in scaling
-        ],
+        "panels": [_panel(figures.scaling, source, source.task, colours) for source in scaling],
     }
     return [*_drawings_of_tasks(tasks, colours), *([growth] if scaling else [])]
 
@@ -152,7 +146,7 @@ def _drawings_of_tasks(tasks, colours):
         {
             "title": figures.TITLES[draw.__name__],
             "caption": caption,
-            "panels": [_panel(draw, task, colours) for task in tasks],
+            "panels": [_panel(draw, task, task.name, colours) for task in tasks],
         }
         for draw, caption in (
             (
@@ -173,9 +167,9 @@ def _drawings_of_tasks(tasks, colours):
     ]
 
 
-def _panel(draw, task, colours):
-    name = draw.__name__
-    return _inline(figures.svg(draw([task], colours)), f"{name}-{task.name}", f"{figures.TITLES[name]}: {task.name}")
+def _panel(draw, shown, name, colours):
+    drawn = figures.svg(draw([shown], colours))
+    return _inline(drawn, f"{draw.__name__}-{name}", f"{figures.TITLES[draw.__name__]}: {name}")
 
 
 def _inline(svg, name, label):
