@@ -13,8 +13,8 @@ from pcbench.report.results import read, read_scaling, read_zoo
 def build(results: str | Path, out: str | Path, profile: str, parameters: Parameters) -> Result:
     """Write the report on one profile's results.
 
-    Writes ``index.html`` (one self-contained file), each of `pcbench.report.tables.build` as ``tables/*.{md,tex,csv}``,
-    ``figures/{divergence,accuracy,cost,scaling}.{svg,pdf}``, ``paper.tex``, a document of them all, and ``metrics.json``
+    Writes ``index.html`` (one self-contained file), each of `pcbench.report.tables.build` as ``tables/*.{md,tex,csv}``, each
+    of `pcbench.report.figures.build` as ``figures/*.{svg,pdf}``, ``paper.tex``, a document of them all, and ``metrics.json``
     under ``out``. All of it is made before any of it is written, and each file replaces its predecessor in one step; tables
     and figures of an earlier report are removed.
 
@@ -42,16 +42,15 @@ def build(results: str | Path, out: str | Path, profile: str, parameters: Parame
     summary["parameters_sha256"] = digest(params.of_profile(parameters, profile))
     summary["claims"] = claims.judge(summary)
     built = tables.build(tasks, summary, parameters["rules"], zoo, scaling)
-    colours = figures.colours(parameters["rules"], tasks, scaling)
-    files = {"index.html": page.render(tasks, zoo, scaling, summary, built, colours)}
+    drawings = figures.build(tasks, parameters["rules"], scaling)
+    sources = [*(source for task in tasks for source in task.sources), *zoo, *scaling]
+    files = {"index.html": page.render(tasks, sources, summary, built, drawings)}
     for each in built:
         for suffix, write in (("md", table.markdown), ("tex", table.latex), ("csv", table.as_csv)):
             files[f"tables/{each.name}.{suffix}"] = write(each)
-    drawn = {draw.__name__: draw(tasks, colours) for draw in (figures.divergence, figures.accuracy, figures.cost)}
-    if scaling:
-        drawn["scaling"] = figures.scaling(scaling, colours)
+    drawn = {drawing.name: drawing.figure() for drawing in drawings}
     files |= {f"figures/{name}.svg": figures.svg(figure) for name, figure in drawn.items()}
-    files["paper.tex"] = paper.document(built, {name: figures.TITLES[name] for name in drawn}, summary)
+    files["paper.tex"] = paper.document(built, drawings, summary)
     summary_text = json_text(summary)
     plates = {f"figures/{name}.pdf": figures.pdf(figure) for name, figure in drawn.items()}
     for name, text in files.items():

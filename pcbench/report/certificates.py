@@ -25,8 +25,8 @@ def certificates(tasks: Sequence[TaskResults], metrics: Result, zoo: Sequence[So
     models = [
         (source, r["rule"], r["label"], metrics["zoo"][source.task]["proof"]) for source in zoo for r in source.records
     ]
-    headed = (("Z-IL", zil, None), ("Z-IL on torchvision’s classifiers", models, "zoo"), ("controls", controls, None))
-    groups = tuple(Group(heading, tuple(map(_row, rows)), stage) for heading, rows, stage in headed if rows)
+    headed = (("Z-IL", zil), ("Z-IL on torchvision’s classifiers", models), ("controls", controls))
+    groups = tuple(Group(heading, tuple(map(_row, rows))) for heading, rows in headed if rows)
     records = tuple(_record(*row) for row in (*zil, *models, *controls))
     equal = sum(cell["equal"] for *_, cell in (*zil, *models))
     told = sum(not cell["equal"] for *_, cell in controls if "refused" not in cell)

@@ -1,49 +1,43 @@
 """The report's page: one self-contained HTML file that opens offline."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pcbench.instructions import NATIVE
 from pcbench.params import REFERENCE, Result
-from pcbench.report import figures, writing
+from pcbench.report import figures, panels, writing
 from pcbench.report.claims import CLAIMS, NOT_TESTED, REFUTED, REPRODUCED
 from pcbench.report.results import Source, TaskResults
-from pcbench.report.table import Table, labels_of
+from pcbench.report.table import STAGE_OF, Table, labels_of
 
 NOT_RECORDED = "not recorded"
 
 # The page's style sheet gives the colours another value in the dark; the files on disk keep theirs.
 _COLOURS = {
-    figures.INK: "currentColor",
-    figures.PAPER: "none",
+    panels.INK: "currentColor",
+    panels.PAPER: "none",
     **{colour: f"var(--rule-{i}, {colour})" for i, colour in enumerate(figures.PALETTE)},
-}
-# The tables of measured figures, in order, and the stage that each is made from.
-_STAGE_OF = {
-    **{"exactness": "exactness", "cost": "cost", "accuracy": "train", "zoo": "zoo"},
-    **{"certificates": "proof", "scaling": "scaling"},
 }
 _ENVIRONMENT = ("python", "torch", "torchvision", "numpy", "scikit-learn", "faker", "pcbench")
 
 
 def render(
     tasks: Sequence[TaskResults],
-    zoo: Sequence[Source],
-    scaling: Sequence[Source],
+    sources: Sequence[Source],
     metrics: Result,
     tables: Sequence[Table],
-    colours: Mapping[str, str],
+    drawings: Sequence[figures.Drawing],
 ) -> str:
     """Return the page as HTML.
 
     Args:
         tasks: list of `pcbench.report.results.TaskResults`.
-        zoo, scaling: what `pcbench.report.results.read_zoo` and `read_scaling` returned.
+        sources: every result that tables and figures were made from.
         metrics: the summary of all, with the verdicts on the claims.
         tables: what `pcbench.report.tables.build` made of them.
-        colours: see `pcbench.report.figures.colours`.
+        drawings: what `pcbench.report.figures.build` made of them.
     """
     loader = PackageLoader("pcbench.report", ".")
     environment = Environment(
@@ -55,26 +49,36 @@ def render(
         keep_trailing_newline=True,
     )
     environment.filters["figure"] = _figure_text
-    by_name = {table.name: table for table in tables}
-    rows, environments = _provenance([source for task in tasks for source in task.sources] + [*zoo, *scaling])
+    measured = [table for table in tables if table.number is not None]
+    rows, environments = _provenance(sources)
     anchors = {row["path"]: row["anchor"] for row in rows}
     return environment.get_template("page.html.j2").render(
         profile=metrics["profile"],
         answer=answer(metrics),
         facts=_facts(tasks, metrics),
         tasks=[task.name for task in tasks],
-        measured=[(by_name[name], stage) for name, stage in _STAGE_OF.items() if name in by_name],
-        numbers_of={stage: f"Table {i}" for i, stage in enumerate(_STAGE_OF.values(), 1)},
+        measured=measured,
         claims=[(claim, metrics["claims"][claim.id]) for claim in CLAIMS],
-        claims_caption=by_name["claims"].caption,
-        drawings=_drawings(tasks, scaling, colours),
+        claims_caption=next(table.caption for table in tables if table.name == "claims"),
+        stage_of=STAGE_OF,
+        drawings=[(drawing, _panels(drawing)) for drawing in drawings],
         provenance=rows,
         environments=environments,
         anchors=anchors,
+        anchors_of={table.name: _sources_of(table, anchors) for table in measured},
         good={writing.BIT_IDENTICAL, writing.EQUAL},
         tones={REPRODUCED: "good", REFUTED: "bad", NOT_TESTED: "quiet"},
         css=loader.get_source(environment, "page.css")[0],
     )
+
+
+def _sources_of(table, anchors):
+    """Where the provenance of a row stands: of each label the anchors of its results."""
+    found = {}
+    for record in table.records:
+        label = str(next(iter(record.values())))
+        found.setdefault(label, {})[anchors[record["source"]]] = None
+    return found
 
 
 def answer(metrics: Result) -> tuple[str, str]:
@@ -128,48 +132,10 @@ def _figure_text(value):
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-def _drawings(tasks, scaling, colours):
-    """Every figure with a title and a caption, as one inline SVG for each task: they flow with the page's width."""
-    growth = {
-        "title": figures.TITLES["scaling"],
-        "caption": "Synthetic networks; depth, width and batch of a chain of layers, length of a cell's time. Median and "
-        "interquartile range over interleaved rounds. Timings.",
-        "panels": [_panel(figures.scaling, source, source.task, colours) for source in scaling],
-    }
-    return [*_drawings_of_tasks(tasks, colours), *([growth] if scaling else [])]
-
-
-def _drawings_of_tasks(tasks, colours):
-    seeds = sorted({len(task.train.files) for task in tasks})
-    sample = f"{'–'.join(map(str, (seeds[0], seeds[-1])[: len(seeds)]))} {'seed' if seeds == [1] else 'seeds'}"
-    return [
-        {
-            "title": figures.TITLES[draw.__name__],
-            "caption": caption,
-            "panels": [_panel(draw, task, task.name, colours) for task in tasks],
-        }
-        for draw, caption in (
-            (
-                figures.divergence,
-                f"Median (line) and range (band) over {sample}. The axis is logarithmic down to the least positive "
-                "distance and reaches zero, so that zero is seen as zero. Exact.",
-            ),
-            (
-                figures.accuracy,
-                f"Mean (line) and range (band) over {sample}. Where Z-IL’s dashes lie on BP’s grey line, the two "
-                "agree. Statistical.",
-            ),
-            (
-                figures.cost,
-                "Median ratio to BP, with its interquartile range over interleaved rounds. Timings.",
-            ),
-        )
-    ]
-
-
-def _panel(draw, shown, name, colours):
-    drawn = figures.svg(draw([shown], colours))
-    return _inline(drawn, f"{draw.__name__}-{name}", f"{figures.TITLES[draw.__name__]}: {name}")
+def _panels(drawing):
+    """Each panel of a figure as an inline SVG of its own: they flow with the page's width."""
+    drawn = {name: figures.svg(drawing.figure([name])) for name in drawing.shown}
+    return {name: _inline(svg, f"{drawing.name}-{name}", f"{drawing.title}: {name}") for name, svg in drawn.items()}
 
 
 def _inline(svg, name, label):

@@ -14,17 +14,20 @@ from pcbench.report import writing
 from pcbench.report.results import Source
 from pcbench.report.writing import MISSING
 
+# The tables of measured figures in their order, and the stage that each is first of all made from. A table keeps its number
+# in a profile that lacks another one.
+STAGE_OF = {
+    **{"exactness": "exactness", "cost": "cost", "accuracy": "train", "zoo": "zoo"},
+    **{"certificates": "proof", "scaling": "scaling"},
+}
+
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of one quantity: ``heading`` names it, each row is a label and one cell a column.
-
-    The results behind the rows are of the table's stage, unless ``stage`` names another one.
-    """
+    """Rows of one quantity: ``heading`` names it, each row is a label and one cell a column."""
 
     heading: str
     rows: tuple[tuple[str, ...], ...]
-    stage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Table:
         name: the stem of its files.
         title, caption: what it shows; how many seeds, and of which kind the figures are.
         heads: the heads of the group's heading, of the rows' labels, and of the cells.
-        groups: the rows for people, rounded.
+        groups: the rows for people, rounded; a row's label is the first value of the records that it sums up.
         records: the rows for machines: dicts with the same keys, unrounded; ``source`` is the result's path.
     """
 
@@ -45,6 +48,11 @@ class Table:
     heads: tuple[str, ...]
     groups: tuple[Group, ...]
     records: tuple[dict[str, Any], ...]
+
+    @property
+    def number(self) -> int | None:
+        """Its place in `STAGE_OF`, from 1; None of a table that measures nothing itself."""
+        return list(STAGE_OF).index(self.name) + 1 if self.name in STAGE_OF else None
 
 
 def markdown(table: Table) -> str:

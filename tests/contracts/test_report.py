@@ -107,7 +107,7 @@ def test_every_file_that_is_promised_is_there_and_the_same_results_give_the_same
         for folder in (tmp_path / "first", tmp_path / "second")
     )
     names = {f"tables/{name}.{suffix}" for name in TABLES for suffix in ("md", "tex", "csv")}
-    drawn = ("divergence", "accuracy", "cost", "scaling")
+    drawn = ("divergence", "loss", "accuracy", "cost", "scaling")
     names |= {f"figures/{name}.{suffix}" for name in drawn for suffix in ("svg", "pdf")}
     names |= {"index.html", "metrics.json", "paper.tex"}
     assert {path.as_posix() for path in first} == names

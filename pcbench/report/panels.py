@@ -1,0 +1,173 @@
+"""The panels of the report's figures: each function draws one task, or one axis of scaling, into a panel."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+from pcbench.params import REFERENCE
+from pcbench.report import writing
+from pcbench.report.results import Source, TaskResults
+
+INK, GRID, PAPER = "#24292f", "#8c959f", "#ffffff"
+MOST_POINTS = 300
+_MARKS = 8  # along a line with more points than that
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a rule's line looks: told apart by its colour, and where there are none by its dashes and marks.
+
+    Attributes:
+        colour: as ``#rrggbb``.
+        dashes, mark: matplotlib's line style and marker.
+        width: of the line, in points.
+    """
+
+    colour: str
+    dashes: Any
+    mark: str
+    width: float
+
+
+Styles = Mapping[str, Style]  # by rule
+
+
+def divergence(panel: Axes, task: TaskResults, styles: Styles) -> None:
+    """Draw the relative L2 distance of the weights from BP's after every weight update.
+
+    The band goes from the least to the largest value over seeds, the line is the median over seeds. A distance of
+    exactly zero lies on the axis's zero, which the scale (linear below the least positive value) includes. Long
+    trainings are drawn in at most ``MOST_POINTS`` bins of consecutive updates, the band covering all of a bin.
+    """
+    rules = {rule: records for rule, records in _by_rule(task.train).items() if rule != REFERENCE}
+    series = {rule: _trajectories(records) for rule, records in rules.items()}
+    finite = np.concatenate([[], *(values[np.isfinite(values)] for values in series.values())])
+    positive = finite[finite > 0]
+    threshold = 10.0 ** math.floor(math.log10(positive.min())) if positive.size else 1.0
+    for rule, values in series.items():
+        updates, low, middle, high = _binned(values)
+        name = rules[rule][0]["label"]
+        label = f"{name}: exactly 0 at all {values.shape[1]} updates" if not values.any() else name
+        _line(panel, updates, low, middle, high, styles[rule], label)
+    panel.set_yscale("symlog", linthresh=threshold, linscale=0.5)
+    top = 10.0 ** math.ceil(math.log10(positive.max())) if positive.size else 1.0
+    panel.set_ylim(-threshold / 3, top)  # so that a line at zero stands clear of the axis
+    panel.set_yticks([0, *_decades(threshold, top)])
+    panel.minorticks_off()
+    panel.set_xlim(left=0)
+    panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    panel.set_xlabel("weight update")
+    panel.set_ylabel("relative L2 distance from BP")
+    if series:
+        panel.legend(loc="lower right", bbox_to_anchor=(1, 0.1))
+
+
+def _decades(low, high):
+    first, last = round(math.log10(low)), round(math.log10(high))
+    step = max(1, math.ceil((last - first) / 4))
+    return [10.0**exponent for exponent in range(last, first - 1, -step)]
+
+
+def _trajectories(records):
+    """The relative L2 distances as an array, seeds × updates; what was not finite is infinite."""
+    rows = (record["metrics"]["divergence"]["relative_l2"] for record in records)
+    return np.array([[math.inf if value is None else value for value in row] for row in rows])
+
+
+def _binned(values):
+    """Return the last update of every bin, and over its updates and the seeds: minimum, median, maximum."""
+    bins = np.array_split(values, min(values.shape[1], MOST_POINTS), axis=1)
+    last = np.cumsum([each.shape[1] for each in bins])
+    return last, *(np.array([summary(each) for each in bins]) for summary in (np.min, np.median, np.max))
+
+
+def loss(panel: Axes, task: TaskResults, styles: Styles) -> None:
+    """Draw the training loss by epoch: the mean over seeds, and the band of all seeds."""
+    highest = _epochs(panel, task, styles, lambda epoch: epoch["train_loss"])
+    panel.set_ylabel("training loss")
+    panel.set_ylim(0, 1.05 * highest if highest > 0 else 1)
+    panel.legend(loc="upper right")
+
+
+def accuracy(panel: Axes, task: TaskResults, styles: Styles) -> None:
+    """Draw the test accuracy by epoch: the mean over seeds, and the band of all seeds."""
+    _epochs(panel, task, styles, lambda epoch: 100 * epoch["test_accuracy"])
+    panel.set_ylabel("test accuracy, %")
+    panel.legend(loc="lower right")
+
+
+def _epochs(panel, task, styles, pick):
+    """Draw a figure of every epoch; return the largest."""
+    largest = 0.0
+    for rule, records in _by_rule(task.train).items():
+        values = np.array([[pick(epoch) for epoch in record["metrics"]["epochs"]] for record in records])
+        epochs = np.arange(1, values.shape[1] + 1)
+        _line(panel, epochs, values.min(0), values.mean(0), values.max(0), styles[rule], records[0]["label"])
+        largest = max(largest, values.max())
+    panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    panel.set_xlabel("epoch")
+    return largest
+
+
+def cost(panel: Axes, task: TaskResults, styles: Styles) -> None:
+    """Draw the time of a weight update as a ratio to BP's: median and interquartile range."""
+    rules = {rule: records[0] for rule, records in _by_rule(task.cost).items() if rule != REFERENCE}
+    rules = {rule: record for rule, record in rules.items() if "refused" not in record}
+    for place, (rule, record) in enumerate(rules.items()):
+        ratio = record["metrics"]["ratio"]
+        spread = [[ratio["median"] - ratio["q1"]], [ratio["q3"] - ratio["median"]]]
+        panel.barh(place, ratio["median"], height=0.6, color=styles[rule].colour)
+        panel.errorbar(ratio["median"], place, xerr=spread, color=INK, linewidth=1, capsize=3)
+        text = f"{writing.ratio(ratio['median'])}×"
+        panel.annotate(text, (ratio["q3"], place), (6, 0), textcoords="offset points", va="center")
+    panel.axvline(1, color=INK, linewidth=1, linestyle=":")
+    panel.set_yticks(range(len(rules)), [record["label"] for record in rules.values()])
+    panel.invert_yaxis()
+    panel.grid(axis="y", visible=False)
+    panel.margins(x=0.15)
+    panel.set_xlim(left=0)
+    panel.set_xlabel("time per weight update, ratio to BP (dotted: BP)")
+
+
+def scaling(panel: Axes, source: Source, styles: Styles) -> None:
+    """Draw the time of a weight update against the size of a synthetic network, along one axis: median and quartiles."""
+    for rule, records in _by_rule(source).items():
+        sizes = [record["size"] for record in records]
+        low, middle, high = (
+            [1000 * record["metrics"]["seconds"][key] for record in records] for key in ("q1", "median", "q3")
+        )
+        _line(panel, sizes, low, middle, high, styles[rule], records[0]["label"])
+    panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_formatter(ScalarFormatter())
+    panel.set_yscale("log")
+    panel.set_xlabel(source.task)
+    panel.set_ylabel("time per weight update, ms")
+    panel.set_ylim(top=8 * panel.get_ylim()[1])  # room for the legend above IL's line, which ends before the others
+    panel.legend(loc="upper left", ncols=2)
+
+
+def _line(panel, places, low, middle, high, style, label):
+    panel.fill_between(places, low, high, color=style.colour, alpha=0.22, linewidth=0)
+    panel.plot(
+        places,
+        middle,
+        color=style.colour,
+        linewidth=style.width,
+        linestyle=style.dashes,
+        marker=style.mark,
+        markersize=4,
+        markevery=max(1, len(places) // _MARKS),
+        label=label,
+    )
+
+
+def _by_rule(source):
+    records = {}
+    for record in source.records:
+        records.setdefault(record["rule"], []).append(record)
+    return records
