@@ -44,6 +44,7 @@ RECURRENT = "tests/numerics/test_recurrent.py"
 WILD = "tests/wild/test_wild.py"
 GATE = "tests/contracts/test_gate.py"
 CLAIMS = "tests/contracts/test_claims.py"
+PUBLISHED = "tests/contracts/test_published.py"
 CLI = "tests/contracts/test_cli.py"
 
 
@@ -768,17 +769,38 @@ MUTANTS = (
     ),
     Mutant(
         "claims: exactness of float64 alone is asked for",
-        "report/claims.py",
+        "report/ledger/exactness.py",
         'elif not found["bitwise_equal"]:',
         'elif not found["bitwise_equal"] and dtype == "float64":',
         (CLAIMS,),
     ),
     Mutant(
         "claims: the zoo's buffers do not count",
-        "report/claims.py",
+        "report/ledger/exactness.py",
         'if not (found["bitwise_equal"] and found["buffers_equal"])',
         'if not found["bitwise_equal"]',
         (CLAIMS,),
+    ),
+    Mutant(
+        "claims: a guarantee may have exceptions",
+        "report/ledger/cost.py",
+        "if no_worse:",
+        "if len(no_worse) == len(counted):",
+        (CLAIMS,),
+    ),
+    Mutant(
+        "claims: better than Z-IL on one task is better",
+        "report/ledger/training.py",
+        "if equal and any(len(names) == len(tasks) for names in better.values()):",
+        "if equal and any(better.values()):",
+        (CLAIMS,),
+    ),
+    Mutant(
+        "published: milliseconds are compared",
+        "report/published_table.py",
+        'value["zil"] / value["bp"]',
+        'value["zil"]',
+        (PUBLISHED,),
     ),
     Mutant(
         "data: a corrupted file is loaded",

@@ -8,7 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pcbench.instructions import NATIVE
 from pcbench.params import REFERENCE, Result
 from pcbench.report import figures, panels, writing
-from pcbench.report.claims import CLAIMS, NOT_TESTED, REFUTED, REPRODUCED
+from pcbench.report.claims import CLAIMS
+from pcbench.report.ledger.words import NOT_TESTED, REFUTED, REPRODUCED
 from pcbench.report.results import Source, TaskResults
 from pcbench.report.table import STAGE_OF, Table, labels_of
 
@@ -75,7 +76,7 @@ def render(
 def _sources_of(table, anchors):
     """Where the provenance of a row stands: of each label the anchors of its results."""
     found = {}
-    for record in table.records:
+    for record in (record for record in table.records if record["source"]):
         label = str(next(iter(record.values())))
         found.setdefault(label, {})[anchors[record["source"]]] = None
     return found

@@ -30,7 +30,7 @@ _FIGURE = r"""
 \caption{%s}\label{fig:%s}
 \end{figure}
 """
-_CLAIM = r"\item ``%s'' (%s) \textbf{%s.} %s" + "\n"
+_CLAIM = r"\item %s (%s) \textbf{%s.} %s" + "\n"
 _PAGES = r"\clearpage" + "\n"  # LaTeX holds few floats back
 
 
@@ -47,7 +47,8 @@ def document(tables: Sequence[Table], drawings: Sequence[Drawing], metrics: Resu
     parts += [r"\section*{Claims under test}" + "\n" + r"\begin{enumerate}" + "\n"]
     for claim in CLAIMS:
         judged = metrics["claims"][claim.id]
-        words = (claim.sentence, claim.source, judged["verdict"], judged["evidence"])
+        source = f"{claim.source}: “{claim.quote}”" if claim.quote else claim.source
+        words = (claim.sentence, source, judged["verdict"], judged["evidence"])
         parts.append(_CLAIM % tuple(map(latex_text, words)))
     parts += [r"\end{enumerate}" + "\n", _PAGES]
     for table in shown:

@@ -14,11 +14,12 @@ from pcbench.report import writing
 from pcbench.report.results import Source
 from pcbench.report.writing import MISSING
 
-# The tables of measured figures in their order, and the stage that each is first of all made from. A table keeps its number
-# in a profile that lacks another one.
-STAGE_OF = {
+# The tables of measured figures in their order, and the stage that each is first of all made from; None of the one that is
+# made of several stages' figures. A table keeps its number in a profile that lacks another one.
+STAGE_OF: dict[str, str | None] = {
     **{"exactness": "exactness", "cost": "cost", "accuracy": "train", "zoo": "zoo"},
     **{"certificates": "proof", "scaling": "scaling"},
+    "published": None,
 }
 
 
@@ -39,7 +40,8 @@ class Table:
         title, caption: what it shows; how many seeds, and of which kind the figures are.
         heads: the heads of the group's heading, of the rows' labels, and of the cells.
         groups: the rows for people, rounded; a row's label is the first value of the records that it sums up.
-        records: the rows for machines: dicts with the same keys, unrounded; ``source`` is the result's path.
+        records: the rows for machines: dicts with the same keys, unrounded; ``source`` is the result's path, empty where
+            nothing was measured.
     """
 
     name: str
@@ -103,6 +105,7 @@ _LATEX = str.maketrans(
     {
         "σ": r"$\sigma$",
         "γ": r"$\gamma$",
+        "μ": r"$\mu$",
         "ε": r"$\varepsilon$",
         "–": "--",
         "—": "---",
@@ -129,7 +132,7 @@ def _flat(table):
 
 
 def _alignment(table, heads):
-    all_words = table.name in ("claims", "zoo", "certificates", "headline")
+    all_words = table.name in ("claims", "zoo", "certificates", "published", "headline")
     words = len(heads) - len(table.heads[2:]) * (not all_words)
     return ["left"] * words + ["right"] * (len(heads) - words)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pcbench.params import REFERENCE, Result, Settings
-from pcbench.report import cost_tables, writing
+from pcbench.report import cost_tables, published_table, writing
 from pcbench.report.certificates import certificates
 from pcbench.report.claims import CLAIMS
 from pcbench.report.results import Source, TaskResults
@@ -19,7 +19,8 @@ def build(
     scaling: Sequence[Source] = (),
 ) -> tuple[Table, ...]:
     """Return the tables in the order of the page: exactness, cost, accuracy, zoo (where there is one), certificates,
-    scaling (where there is any), claims, and the headline, one row a task, which no page shows: the README does.
+    scaling (where there is any), published values, claims, and the headline, one row a task, which no page shows: the
+    README does.
 
     Args:
         tasks: list of `pcbench.report.results.TaskResults`.
@@ -30,6 +31,7 @@ def build(
     measured = [_exactness(tasks, metrics, rules), cost_tables.cost(tasks, metrics, rules), _accuracy(tasks, metrics)]
     measured += [*([_zoo(zoo)] if zoo else []), certificates(tasks, metrics, zoo)]
     measured += [cost_tables.scaling(scaling, metrics)] if scaling else []
+    measured.append(published_table.build(tasks, metrics, zoo))
     return *measured, _claims(tasks, metrics), _headline(tasks, metrics)
 
 
@@ -181,7 +183,9 @@ def _claims(tasks, metrics):
         {
             "id": claim.id,
             "sentence": claim.sentence,
+            "quote": claim.quote,
             "claimed_in": claim.source,
+            "citation": claim.citation,
             **verdicts[claim.id],
             "source": " ".join((profile / stage).as_posix() for stage in claim.stages),
         }
