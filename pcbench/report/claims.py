@@ -34,6 +34,11 @@ class Claim:
     stages: tuple[str, ...]
     test: Test
 
+    @property
+    def attribution(self) -> str:
+        """Its source, with the wording that was read."""
+        return f"{self.source}: “{self.quote}”" if self.quote else self.source
+
 
 CLAIMS = tuple(
     Claim(

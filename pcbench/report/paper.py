@@ -47,8 +47,7 @@ def document(tables: Sequence[Table], drawings: Sequence[Drawing], metrics: Resu
     parts += [r"\section*{Claims under test}" + "\n" + r"\begin{enumerate}" + "\n"]
     for claim in CLAIMS:
         judged = metrics["claims"][claim.id]
-        source = f"{claim.source}: “{claim.quote}”" if claim.quote else claim.source
-        words = (claim.sentence, source, judged["verdict"], judged["evidence"])
+        words = (claim.sentence, claim.attribution, judged["verdict"], judged["evidence"])
         parts.append(_CLAIM % tuple(map(latex_text, words)))
     parts += [r"\end{enumerate}" + "\n", _PAGES]
     for table in shown:

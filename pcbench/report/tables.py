@@ -175,7 +175,7 @@ def _zoo(sources):
 def _claims(tasks, metrics):
     verdicts = metrics["claims"]
     rows = tuple(
-        (claim.sentence, claim.source, verdicts[claim.id]["verdict"], verdicts[claim.id]["evidence"])
+        (claim.sentence, claim.attribution, verdicts[claim.id]["verdict"], verdicts[claim.id]["evidence"])
         for claim in CLAIMS
     )
     profile = tasks[0].exactness.path.parent.parent
@@ -191,7 +191,10 @@ def _claims(tasks, metrics):
         }
         for claim in CLAIMS
     )
-    caption = "Each verdict is computed from the figures above; nobody typed it."
+    caption = (
+        "Each verdict is computed from the figures above; nobody typed it. In quotation marks: the wording as it was read, in "
+        "the abstract, the text, or in another's report, as it says. Sentences about brains and hardware are left out."
+    )
     heads = ("", "claim", "claimed in", "verdict", "evidence")
     return Table("claims", "Claims under test", caption, heads, (Group("", rows),), records)
 
