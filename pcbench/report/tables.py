@@ -192,8 +192,8 @@ def _claims(tasks, metrics):
         for claim in CLAIMS
     )
     caption = (
-        "Each verdict is computed from the figures above; nobody typed it. In quotation marks: the wording as it was read, in "
-        "the abstract, the text, or in another's report, as it says. Sentences about brains and hardware are left out."
+        "Each verdict is computed from the figures above; nobody typed it. In quotation marks: the wording as it was read, "
+        "in the abstract, the text, or in another's report, as it says. Sentences about brains and hardware are left out."
     )
     heads = ("", "claim", "claimed in", "verdict", "evidence")
     return Table("claims", "Claims under test", caption, heads, (Group("", rows),), records)
