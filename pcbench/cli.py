@@ -182,37 +182,68 @@ def check(
     params_file: ParamsFile = Path("params.yaml"),
     write: Annotated[list[Path] | None, typer.Option(help="a .json or (JUnit) .xml file for every finding")] = None,
     annotate: Annotated[bool, typer.Option("--annotate", help="print GitHub's annotations of what fell short")] = False,
+    update_baseline: Annotated[
+        bool, typer.Option("--update-baseline", help="make these figures the stored run that later ones are held to")
+    ] = False,
 ) -> None:
-    """Hold the report's figures to what is expected of them: exit code 1, and what fell short, if they do not.
+    """Hold the report's figures to what is expected of them, and to a stored run's: exit code 1, and what fell short, if not.
 
-    Says too whether the deterministic results are the committed ones, bit for bit: the reproduction's verdict.
+    Says too whether the deterministic results are the committed ones, bit for bit: the reproduction's verdict. With
+    --update-baseline the stored run is replaced, if all that is expected beside it is met, and what changes is printed.
     """
+    from pcbench.check import baseline  # brings scipy, which the other commands need not wait for
+
     parameters = params.load(params_file)
     promised = params.profile(parameters, profile)
     held = gate.load_expectations(expectations, parameters["tasks"])
-    findings = gate.check(
-        gate.load_metrics(_report_folder(profile) / "metrics.json", parameters, profile), held, promised
-    )
+    metrics = gate.load_metrics(_report_folder(profile) / "metrics.json", parameters, profile)
+    findings = gate.check(metrics, held, promised)
+    if update_baseline:
+        _update_baseline(metrics, findings, parameters, profile)
+        return
+    if "baseline" in held:
+        findings += baseline.hold(metrics, baseline.load(profile), held["baseline"], parameters, profile)
     for path in write or ():
         outcome.write(path, findings)
     for line in outcome.annotations(findings) if annotate else ():
         say(line)
-    short = [finding for finding in findings if finding.verdict == gate.FAIL]
-    if short:
-        table(
-            ("verdict", "what", "measured", "expected"),
-            [[(finding.verdict, finding.what, finding.measured, finding.expected) for finding in short]],
-        )
+    _fell_short(findings)
     counts = {
         verdict: sum(f.verdict == verdict for f in findings) for verdict in (gate.PASS, gate.FAIL, gate.NOT_COMPARABLE)
     }
     say(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    for line in baseline.told(findings):
+        say(line)
     for line in reproduction.verdict(pipeline.folder(profile) / "dvc.lock", promised):
         say(line)
     if counts[gate.FAIL]:
         raise typer.Exit(1)
     if not counts[gate.PASS]:
         raise ResultError(f"no figure of profile {profile!r} was held to anything: that is no pass; see {expectations}")
+
+
+def _fell_short(findings):
+    """Print what fell short, and return whether anything did."""
+    short = [finding for finding in findings if finding.verdict == gate.FAIL]
+    if short:
+        table(
+            ("verdict", "what", "measured", "expected"),
+            [[(finding.verdict, finding.what, finding.measured, finding.expected) for finding in short]],
+        )
+    return bool(short)
+
+
+def _update_baseline(metrics, findings, parameters, profile):
+    from pcbench.check import baseline  # as in `check`
+
+    if _fell_short(findings):
+        say(
+            f"{baseline.place(profile)} stays as it is: a run that falls short of what is expected is no measure for others"
+        )
+        raise typer.Exit(1)
+    baseline.check_current(metrics, parameters, profile, Path("results") / profile)
+    for line in baseline.write(metrics, baseline.load(profile), parameters, profile):
+        say(line)
 
 
 @app.command()

@@ -163,6 +163,21 @@ def scaling(experiment: Experiment) -> Path:
     return _write(path, result, recorded, None)
 
 
+def code_of(stage: str, parameters: params.Parameters) -> str:
+    """The digest of the code, as it is now, that one task's result of a stage depends on.
+
+    Args:
+        stage: exactness, cost, train or proof.
+        parameters: what the result depends on, see `pcbench.params.of_stage`.
+
+    Raises:
+        PCBenchError: there is no such module.
+    """
+    task = parameters["task"]
+    own = code.module_name("network", task["network"]), code.module_name("data set", task["data"])
+    return code.digest(stage, *own, *params.rule_modules(parameters[stage]))
+
+
 def graph(task: str, parameters: params.Parameters, datasets: str | Path) -> Graph:
     """The `pcbench.graph.Graph` of a task's network, on the first batch that its first seed sees."""
     matched = Matched.load(parameters, task, datasets)
@@ -190,10 +205,7 @@ def _begun(stage, experiment):
     The first is every parameter that the result depends on, and the digest of the code as it is now.
     """
     parameters = params.of_stage(experiment.parameters, experiment.profile, stage, experiment.task)
-    task = parameters["task"]
-    own = code.module_name("network", task["network"]), code.module_name("data set", task["data"])
-    made_by = code.digest(stage, *own, *params.rule_modules(parameters[stage]))
-    return (parameters, made_by), experiment.result(stage), parameters[stage]
+    return (parameters, code_of(stage, parameters)), experiment.result(stage), parameters[stage]
 
 
 def _compare_rules(experiment, dtype, seed):

@@ -15,6 +15,7 @@ from pcbench.check import reproduction
 from pcbench.check.runs import Run
 from pcbench.measure.fingerprint import locate
 from pcbench.params import REFERENCE, STAGES
+from pcbench.report.metrics import MACHINE
 from pcbench.report.results import Source, found, read_source
 
 IDENTICAL, COMPATIBLE, DIFFERS = "identical", "compatible", "differs"
@@ -24,7 +25,6 @@ LEVEL = 0.95
 TIMING_MARGIN = 1.25
 # What of a provenance is not environment, but says what the result is.
 _OWN = ("schema", "result_sha256", "parameters", "parameters_sha256", "data_sha256")
-_MACHINE = ("cpu", "gpu", "threads", "platform")
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ def _timings(first, second):
     if {*samples[0]} != {*samples[1]} or not judged:
         return NOT_COMPARABLE, (*lines, "not the same rules")
     machines = [{} if source.provenance is None else source.provenance for source in (first, second)]
-    other = [name for name in _MACHINE if machines[0].get(name) != machines[1].get(name)]
+    other = [name for name in MACHINE if machines[0].get(name) != machines[1].get(name)]
     if other or {} in machines:
         return NOT_JUDGED, (*lines, f"timings of another machine ({', '.join(other) or 'not recorded'})")
     return (COMPATIBLE if all(judged) else DIFFERS), tuple(lines)

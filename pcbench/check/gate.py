@@ -1,12 +1,13 @@
 """The regression gate: the report's figures against what is expected of them.
 
-Exact figures are held to exact bounds, statistical ones to intervals, timings to generous ratios.
+Exact figures are held to exact bounds; timings by the interval of the median ratio, which fails where all of it is beyond the
+bound. What is held to a stored run's figures is in `pcbench.check.baseline`.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from pydantic import Field, model_validator
 
@@ -30,12 +31,28 @@ class _Bounds(Form):
     max: float | None = None
     equals: bool | int | float | str | None = None
     same_as: str | None = None
+    at_most: float | None = None
+    at_least: float | None = None
 
     @model_validator(mode="after")
     def _some(self):
         if not self.model_fields_set:
             raise ValueError(f"one bound at least, of {', '.join(type(self).model_fields)}, belongs there")
         return self
+
+
+class _Fall(Form):
+    beyond: float = Field(ge=0, lt=1)
+    level: float = Field(gt=0, lt=1)
+
+
+class _Slower(Form):
+    beyond: float = Field(ge=1)
+
+
+class _Baseline(Form):
+    accuracy: _Fall
+    time: _Slower
 
 
 class _Expectations(Form):
@@ -46,6 +63,7 @@ class _Expectations(Form):
     proof: dict[str, _Bounds] = Field(default_factory=dict)
     zoo: dict[str, _Bounds] = Field(default_factory=dict)
     scaling: dict[str, _Bounds] = Field(default_factory=dict)
+    baseline: _Baseline = Field(default=cast(Any, None))  # it may be left out, but not be empty
     not_comparable: dict[str, list[Literal[_OfTasks, _OwnNames]]] = Field(default_factory=dict)
 
 
@@ -58,12 +76,14 @@ class Finding:
         what: which figure, as a path into metrics.json.
         measured: its value.
         expected: the bound, for people.
+        file: the file that expects it.
     """
 
     verdict: str
     what: str
     measured: object
     expected: str
+    file: str = "expectations.yaml"
 
 
 def load_expectations(path: str | Path, tasks: Collection[str]) -> Settings:
@@ -117,8 +137,10 @@ def check(metrics: Result, expectations: Settings, profile: Settings) -> list[Fi
 
     A figure is named ``task.rule.key``, or ``task.rule.dtype.key`` for exactness, ``model.key`` for the zoo, or
     ``axis.rule.key`` for scaling; the task ``*`` stands for every task of the profile. The bound ``same_as`` names another
-    figure of the same task and section (``rule.key``), which it equals. A figure that is missing is a failure, also if its
-    whole task is: a check that cannot fail is none.
+    figure of the same task and section (``rule.key``), which it equals. ``at_most`` and ``at_least`` are of figures with an
+    interval (``low`` and ``high``), and fail where the whole interval is beyond them. A figure that is missing is a failure,
+    also if its whole task is: a check that cannot fail is none. One whose measurements are too few for an interval is not
+    comparable.
 
     Args:
         metrics: the content of metrics.json.
@@ -176,6 +198,8 @@ def _hold(what, value, bounds, other):
     """Hold a figure to its bounds; ``other`` is the one that ``same_as`` names."""
     if value is _MISSING:
         return Finding(FAIL, what, "missing", _text(bounds))
+    if _INTERVALS & bounds.keys():
+        return _hold_interval(what, value, bounds)
     if value is None:  # not finite: beyond every upper bound, within every lower one
         met = "min" in bounds and len(bounds) == 1
         return Finding(PASS if met else FAIL, what, "not finite", _text(bounds))
@@ -193,6 +217,26 @@ def _hold(what, value, bounds, other):
     return Finding(PASS if met else FAIL, what, value, f"{text} ({other})" if "same_as" in bounds else text)
 
 
+_INTERVALS = {"at_most", "at_least"}
+
+
+def _hold_interval(what, value, bounds):
+    text = _text(bounds)
+    if bounds.keys() - _INTERVALS or not isinstance(value, dict) or not {"low", "high"} <= value.keys():
+        return Finding(FAIL, what, f"{value}, which is no interval", text)
+    low, high = value["low"], value["high"]
+    if low is None or high is None:
+        return Finding(NOT_COMPARABLE, what, "no interval: too few measurements", text)
+    met = low <= bounds.get("at_most", low) and high >= bounds.get("at_least", high)
+    return Finding(PASS if met else FAIL, what, interval_text(value), text)
+
+
+def interval_text(value: Settings) -> str:
+    """Write a figure with its interval: ``1.47 (1.36 to 1.54)``."""
+    middle = value.get("median", value.get("value"))
+    return f"{middle:.3g} ({value['low']:.3g} to {value['high']:.3g})"
+
+
 def _text(bounds):
-    signs = {"min": "≥", "max": "≤", "equals": "=", "same_as": "="}
+    signs = {"min": "≥", "max": "≤", "equals": "=", "same_as": "=", "at_most": "not all >", "at_least": "not all <"}
     return ", ".join(f"{signs[kind]} {bound}" for kind, bound in bounds.items())

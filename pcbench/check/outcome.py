@@ -12,7 +12,7 @@ from pcbench.files import write_text
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """Return ``[{"verdict", "what", "measured", "expected"}, ...]`` as JSON text."""
+    """Return ``[{"verdict", "what", "measured", "expected", "file"}, ...]`` as JSON text."""
     return json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False) + "\n"
 
 
@@ -36,7 +36,7 @@ def as_junit(findings: Sequence[Finding]) -> str:
 def annotations(findings: Sequence[Finding]) -> list[str]:
     """Return a line for each failure, which GitHub's workflows show beside the file that expects another figure."""
     return [
-        f"::error file=expectations.yaml,title=pcbench check::{_escaped(f'{each.what}: {_said(each)}')}"
+        f"::error file={each.file},title=pcbench check::{_escaped(f'{each.what}: {_said(each)}')}"
         for each in findings
         if each.verdict == FAIL
     ]

@@ -12,7 +12,7 @@ import torch
 
 from pcbench.errors import UnsupportedModule
 from pcbench.measure.matched import Matched, make_rule
-from pcbench.measure.updates import Update, counted, in_turn, median_interval, peak_bytes, quartiles
+from pcbench.measure.updates import Update, counted, in_turn, median_interval, peak_bytes, quartiles, ratios
 from pcbench.params import REFERENCE, Result, Settings
 from pcbench.rules import Captured
 
@@ -29,10 +29,10 @@ def cost(matched: Matched, settings: Settings, rounds: int, advance: Callable[[]
         advance: called after every round.
 
     Returns:
-        The result as a JSON value: seconds, ratios to backpropagation (medians and quartiles over rounds), peak bytes,
-        operations and floating-point operations; of a captured rule also the seconds to capture it and ratios to captured
-        backpropagation (median and its 95 % interval). A rule that cannot be captured has None for its metrics, and
-        ``refused`` says why.
+        The result as a JSON value: seconds, ratios to backpropagation (medians and quartiles over rounds, and the median's
+        95 % interval), peak bytes, operations and floating-point operations; of a captured rule also the seconds to capture
+        it and ratios to captured backpropagation (median and its 95 % interval). A rule that cannot be captured has None for
+        its metrics, and ``refused`` says why.
 
     Raises:
         InvalidParameters: no model, optimizer or rule can be made of its entry.
@@ -83,7 +83,7 @@ def _refused(update):
 def _metrics(name, update, seconds):
     found = {
         "seconds": {**quartiles(seconds[name]), "samples": seconds[name]},
-        "ratio": quartiles(np.divide(seconds[name], seconds[REFERENCE])),
+        "ratio": ratios(seconds, name, REFERENCE),
         "peak_bytes": peak_bytes(update),
         **counted(update),
     }

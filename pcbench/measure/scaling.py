@@ -6,12 +6,11 @@ Their weights are orthogonal, so that no signal sinks to subnormal numbers, whic
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import nn
 
 from pcbench.measure.matched import make_rule
-from pcbench.measure.updates import Update, counted, in_turn, quartiles
+from pcbench.measure.updates import Update, counted, in_turn, quartiles, ratios
 from pcbench.params import REFERENCE, Result, Settings
 from pcbench.randomness import global_stream, stream
 
@@ -42,7 +41,7 @@ def scaling(axis: str, settings: Settings, advance: Callable[[], None] = lambda:
 
     Returns:
         The result as a JSON value: of every rule and size seconds, ratios to backpropagation at that size (medians and
-        quartiles over rounds), operations and floating-point operations.
+        quartiles over rounds, and the median's 95 % interval), operations and floating-point operations.
 
     Raises:
         InvalidParameters: no such rule, or it has no such option.
@@ -57,7 +56,7 @@ def scaling(axis: str, settings: Settings, advance: Callable[[], None] = lambda:
         for name, update in updates.items():
             metrics = {
                 "seconds": {**quartiles(seconds[name]), "samples": seconds[name]},
-                "ratio": quartiles(np.divide(seconds[name], seconds[REFERENCE])),
+                "ratio": ratios(seconds, name, REFERENCE),
                 **counted(update),
             }
             results.append({"rule": name, "label": within[name]["label"], "size": size, "metrics": metrics})

@@ -90,6 +90,17 @@ def quartiles(values: Sequence[float] | NDArray[Any]) -> dict[str, float]:
     return {"median": float(median), "q1": float(q1), "q3": float(q3)}
 
 
+def ratios(seconds: Mapping[str, Sequence[float]], name: str, reference: str) -> dict[str, float | None]:
+    """Return ``{"median", "q1", "q3", "low", "high"}`` of one update's ratios to another's, round by round.
+
+    Args:
+        seconds: see `in_turn`.
+        name, reference: the two updates.
+    """
+    values = np.divide(seconds[name], seconds[reference])
+    return {**quartiles(values), **median_interval(values)}
+
+
 def median_interval(values: Sequence[float] | NDArray[Any]) -> dict[str, float | None]:
     """Return ``{"median", "low", "high"}``: the median and its exact interval (95 %) from the order of the values.
 

@@ -10,6 +10,8 @@ from pcbench.params import REFERENCE, Result
 from pcbench.report.results import SCHEMA, Source, TaskResults
 
 LEVEL = 0.95
+MACHINE = ("cpu", "gpu", "threads", "platform")  # what of a provenance a time depends on, beside the software
+UNKNOWN = "not recorded"
 
 
 def summarise(
@@ -25,20 +27,38 @@ def summarise(
 
     Returns:
         ``{"schema", "profile", "labels": {rule: label}, "tasks": {task: {"family", "identities", "exactness", "cost",
-        "accuracy", "weights", "proof"}}, "zoo": {model: {..., "proof"}}, "scaling": {axis: {rule: {...}}}}``; figures
-        have the names and shapes that their stages gave them. None stands for a divergence that is not a finite number, and
-        for an interval that the seeds, or the sizes, do not give.
+        "accuracy", "weights", "proof"}}, "timed_on", "zoo": {model: {..., "proof"}}, "scaling": {axis: {rule: {...}}}}``;
+        figures have the names and shapes that their stages gave them, and ``timed_on`` is `machine` of the costs. None stands
+        for a divergence that is not a finite number, and for an interval that the seeds, or the sizes, do not give.
     """
     return {
         "schema": SCHEMA,
         "profile": profile,
         "labels": {r["rule"]: r["label"] for task in tasks for source in task.sources for r in source.records},
         "tasks": {task.name: _summary(task) for task in tasks},
+        "timed_on": machine(task.cost for task in tasks),
         "zoo": {source.task: _model(next(source.records)["metrics"]) for source in zoo},
         "scaling": {
             source.task: {rule: _growth(records) for rule, records in _by_rule(source).items()} for source in scaling
         },
     }
+
+
+def machine(sources: Iterable[Source]) -> dict[str, list[str]]:
+    """Return ``{field: values}`` of what some results were timed on, from their provenance: one value, if on one machine.
+
+    A result without provenance adds ``"not recorded"``.
+    """
+    found: dict[str, set[str]] = {name: set() for name in (*MACHINE, "torch", "instruction_set")}
+    for source in sources:
+        record = {} if source.provenance is None else source.provenance
+        of_torch = {
+            "torch": record.get("versions", {}).get("torch", UNKNOWN),
+            "instruction_set": record.get("instruction_set", {}).get("force", UNKNOWN),
+        }
+        for name, values in found.items():
+            values.add(str({**record, **of_torch}.get(name, UNKNOWN)))
+    return {name: sorted(values) for name, values in found.items()}
 
 
 def _summary(task):
@@ -143,9 +163,11 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> dict[str, float
 
 
 def _accuracy(records):
-    values = [record["metrics"]["test_accuracy"] for record in records]
+    by_seed = {str(record["seed"]): record["metrics"]["test_accuracy"] for record in records}
+    values = list(by_seed.values())
     low, high = interval(values)
     return {
+        "by_seed": by_seed,
         "mean": float(np.mean(values)),
         "low": low,
         "high": high,

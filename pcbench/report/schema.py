@@ -19,6 +19,10 @@ class _Interval(Open):
     high: float | None
 
 
+class _Ratio(_Quartiles, _Interval):
+    pass
+
+
 class _Divergence(Open):
     l2: _Distance
     relative_l2: _Distance
@@ -29,7 +33,7 @@ class _Divergence(Open):
 
 class _Counted(Open):
     seconds: _Quartiles
-    ratio: _Quartiles
+    ratio: _Ratio
     operations: int
     flops: int
 

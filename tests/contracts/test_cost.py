@@ -55,7 +55,7 @@ def test_every_rule_has_its_seconds_ratio_and_memory(result):
 
 def test_backprops_ratio_to_itself_is_exactly_one(result):
     bp = result["results"][0]["metrics"]
-    assert bp["ratio"] == {"median": 1.0, "q1": 1.0, "q3": 1.0}
+    assert bp["ratio"] == dict.fromkeys(("median", "q1", "q3", "low", "high"), 1.0)
     assert bp["peak_ratio"] == 1.0
 
 
@@ -65,6 +65,7 @@ def test_a_ratio_is_the_median_over_rounds_of_each_rounds_ratio(result):
         samples = entry["metrics"]["seconds"]["samples"]
         expected = sorted(a / b for a, b in zip(samples, reference, strict=True))
         assert entry["metrics"]["ratio"]["median"] == pytest.approx((expected[3] + expected[4]) / 2)
+        assert (entry["metrics"]["ratio"]["low"], entry["metrics"]["ratio"]["high"]) == (expected[0], expected[-1])
         assert entry["metrics"]["seconds"]["median"] == pytest.approx(np.median(samples))
 
 

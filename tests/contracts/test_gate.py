@@ -27,7 +27,10 @@ def metrics_of(tasks=("mlp", "cnn"), profile="default"):
             },
             "weights": {"zil": {"max_ulp": 0, "final_l2": 0.0}},
             "accuracy": {"bp": {"mean": 0.9, "low": None}},
-            "cost": {"bp": {"operations": 38}, "zil": {"ratio": {"median": 1.5}, "operations": 38}},
+            "cost": {
+                "bp": {"operations": 38},
+                "zil": {"ratio": {"median": 1.5, "low": 1.4, "high": 1.6}, "operations": 38},
+            },
             "proof": {"zil": {"equal": True, "operations": 35, "own_operations": 35}, "il-2": {"equal": False}},
         }
 
@@ -185,6 +188,35 @@ def test_a_figure_is_held_to_another_one_of_its_task(rule, value, verdict):
     assert verdicts(*OPERATIONS, metrics) == {"cost.mlp.zil.operations": verdict}
 
 
+@pytest.mark.parametrize(
+    ("interval", "bounds", "verdict"),
+    [
+        ((1.4, 1.6), {"at_most": 1.7}, PASS),
+        ((1.4, 1.6), {"at_most": 1.5}, PASS),
+        ((1.4, 1.6), {"at_most": 1.4}, PASS),
+        ((1.4, 1.6), {"at_most": 1.39}, FAIL),
+        ((1.4, 1.6), {"at_least": 1.3}, PASS),
+        ((1.4, 1.6), {"at_least": 1.6}, PASS),
+        ((1.4, 1.6), {"at_least": 1.61}, FAIL),
+        ((1.4, 1.6), {"at_least": 1.0, "at_most": 1.2}, FAIL),
+        ((None, None), {"at_most": 6.0}, NOT_COMPARABLE),
+        ((None, None), {"at_least": 0.0}, NOT_COMPARABLE),
+        ((1.4, 1.6), {"at_most": 6.0, "max": 6.0}, FAIL),
+    ],
+)
+def test_a_time_fails_where_its_whole_interval_is_beyond_the_bound(interval, bounds, verdict):
+    ratio = {"median": 1.5, "low": interval[0], "high": interval[1]}
+    metrics = put(metrics_of(), ("tasks", "mlp", "cost", "zil", "ratio"), ratio)
+    assert verdicts("cost", "mlp.zil.ratio", bounds, metrics) == {"cost.mlp.zil.ratio": verdict}
+
+
+@pytest.mark.parametrize("value", [1.5, None, True, {"median": 1.5}, {"median": 1.5, "low": 1.4}, ...])
+@pytest.mark.parametrize("bound", ["at_most", "at_least"])
+def test_what_has_no_interval_never_passes_as_one(value, bound):
+    metrics = put(metrics_of(), ("tasks", "mlp", "cost", "zil", "ratio"), value)
+    assert verdicts("cost", "mlp.zil.ratio", {bound: 1.5}, metrics) == {"cost.mlp.zil.ratio": FAIL}
+
+
 def test_two_figures_that_are_both_missing_are_not_the_same():
     bounds = {"same_as": "bp.flops"}
     assert verdicts("cost", "mlp.zil.flops", bounds) == {"cost.mlp.zil.flops": FAIL}
@@ -266,10 +298,18 @@ def test_every_section_is_really_held(section):
         ("accuracy: {mpl.bp.mean: {min: 0.9}}", "accuracy.mpl.bp.mean: unknown task 'mpl'; the tasks are mlp"),
         ("accuracy: {mlp.bp.mean: 0.9}", "accuracy.mlp.bp.mean is 0.9: "),
         ("cost: {mlp.zil.operations: {same_as: 3}}", "same_as is 3: input should be a valid string"),
-        ("accuracy: {mlp.bp.mean: {}}", "one bound at least, of min, max, equals, same_as"),
-        ("accuracy: {mlp.bp.mean: {least: 0.9}}", "unknown key 'least'; its keys are min, max, equals, same_as"),
+        ("accuracy: {mlp.bp.mean: {}}", "one bound at least, of min, max, equals, same_as, at_most, at_least"),
+        (
+            "accuracy: {mlp.bp.mean: {least: 0.9}}",
+            "unknown key 'least'; its keys are min, max, equals, same_as, at_most",
+        ),
         ("accuracy: {mlp.bp.mean: {min: 1e-3}}", "min is '1e-3': input should be a valid number"),
         ("accuracy: {mlp.bp.mean: {max: .nan}}", "max is nan: input should be a finite number"),
+        ("cost: {mlp.zil.ratio: {at_most: six}}", "at_most is 'six': input should be a valid number"),
+        ("baseline:", "baseline is None"),
+        ("baseline: {accuracy: {beyond: 0.1, level: 0.05}}", "baseline has no key 'time'"),
+        ("baseline: {accuracy: {beyond: 0.1, level: 1}, time: {beyond: 2}}", "level is 1: input should be less than 1"),
+        ("baseline: {accuracy: {beyond: 0.1, level: 0.05}, time: {beyond: 0.9}}", "time.beyond is 0.9"),
         ("not_comparable: {smoke: [acuracy]}", "not_comparable.smoke.0 is 'acuracy'"),
     ],
 )

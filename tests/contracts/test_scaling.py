@@ -47,7 +47,7 @@ def test_every_rule_is_measured_at_every_size_up_to_its_largest(result):
 
 def test_backprop_is_the_reference_at_its_own_size(result):
     ratios = [record["metrics"]["ratio"] for record in result["results"] if record["rule"] == "bp"]
-    assert ratios == [{"median": 1.0, "q1": 1.0, "q3": 1.0}] * 3
+    assert ratios == [{"median": 1.0, "q1": 1.0, "q3": 1.0, "low": None, "high": None}] * 3  # of three rounds
 
 
 def test_operations_grow_by_the_same_for_each_layer_and_each_step_and_not_at_all_with_width_and_batch(result):
