@@ -113,6 +113,17 @@ def proof(
 
 
 @app.command()
+def conformance(
+    task: TaskName,
+    profile: Profile = "default",
+    params_file: ParamsFile = Path("params.yaml"),
+    datasets: Datasets = Path("datasets"),
+) -> None:
+    """Compare every published rule, at each of its settings, with backpropagation (Table 6)."""
+    say(f"wrote {stages.conformance(_experiment(task, profile, params_file, datasets))}")
+
+
+@app.command()
 def zoo(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="a classifier of torchvision, such as resnet18")],
     profile: Profile = "default",
@@ -130,7 +141,7 @@ def scaling(
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
 ) -> None:
-    """Time weight updates of synthetic networks that grow along one axis (Table 6)."""
+    """Time weight updates of synthetic networks that grow along one axis (Table 7)."""
     parameters = params.load(params_file)
     params.profile(parameters, profile)
     say(f"wrote {stages.scaling(stages.Experiment(axis, profile, parameters, Path('datasets')))}")

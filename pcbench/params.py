@@ -1,6 +1,8 @@
 """Reading params.yaml: every number that an experiment depends on."""
 
 import re
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,8 +20,8 @@ Result = dict[str, Any]  # what a stage writes, a record of it, its provenance, 
 
 _PACKAGE = code.PACKAGE
 REFERENCE = "bp"  # the rule that all others are held to
-STAGES = ("exactness", "cost", "train", "proof", "zoo", "scaling")
-OF_TASKS = STAGES[:4]
+STAGES = ("exactness", "cost", "train", "proof", "conformance", "zoo", "scaling")
+OF_TASKS = STAGES[:5]
 
 
 def _identifier(name: str) -> str:
@@ -38,6 +40,12 @@ def _with_zil(rules: list[str]) -> list[str]:
     if "zil" not in rules:
         raise ValueError("'zil', whose certificate it is, must be among them")
     return rules
+
+
+def _option(value: Any) -> Any:
+    if not isinstance(value, int | float | str):
+        raise ValueError("an option's value is a number, a text or a truth value")
+    return value
 
 
 _Name = Annotated[str, AfterValidator(_identifier)]
@@ -92,6 +100,12 @@ class _Proof(Form):
     rules: Annotated[Some[Text], AfterValidator(_with_zil)]
 
 
+class _Conformance(Form):
+    seeds: Some[Natural]
+    rules: _Rules
+    grids: dict[str, Table[Some[Annotated[Any, AfterValidator(_option)]]]]
+
+
 class _Zoo(Form):
     batch_size: Positive
     seed: Natural
@@ -139,6 +153,7 @@ class _Parameters(Form):
     cost: _Cost
     train: _Train
     proof: _Proof
+    conformance: _Conformance
     zoo: _Zoo
     scaling: _Scaling
 
@@ -175,6 +190,8 @@ def _dangling(parameters: Parameters) -> str | None:
     for axis, entry in parameters["scaling"]["axes"].items():
         for missing in entry.get("largest", {}).keys() - set(parameters["scaling"]["rules"]):
             return f"scaling.axes.{axis}.largest names {missing!r}, which scaling.rules does not have"
+    for missing in parameters["conformance"]["grids"].keys() - set(parameters["conformance"]["rules"]):
+        return f"conformance.grids names {missing!r}, which conformance.rules does not have"
     for stage in STAGES:
         for missing in [name for name in parameters[stage].get("rules", ()) if name not in parameters["rules"]]:
             return f"{stage}.rules names {missing!r}, which `rules` does not have"
@@ -207,6 +224,17 @@ def section(parameters: Parameters, stage: str) -> Settings:
     if "rules" in found:
         found["rules"] = {name: rules[name] for name in rules if name in found["rules"]}
     return found
+
+
+def combinations(grid: Mapping[str, Sequence[Any]], levels: int) -> list[Settings]:
+    """Return every combination of the values of a rule's options, each once, the last option's values changing first.
+
+    Args:
+        grid: a rule's entry under ``conformance.grids``: ``{option: values}``; empty, the rule's own options alone.
+        levels: what ``levels`` stands for in it, the number of the network's levels.
+    """
+    values = [dict.fromkeys(levels if value == "levels" else value for value in listed) for listed in grid.values()]
+    return [dict(zip(grid, combined, strict=True)) for combined in product(*values)]
 
 
 def rule_modules(settings: Settings) -> list[str]:

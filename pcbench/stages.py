@@ -134,6 +134,20 @@ def proof(experiment: Experiment) -> Path:
     return _write(path, result, recorded, matched.data.sha256)
 
 
+def conformance(experiment: Experiment) -> Path:
+    """Table 6 for one task: every published rule, over its settings, against backpropagation. Returns the result's path."""
+    from pcbench.measure import conformance as conformance_measure
+
+    recorded, path, settings = _begun("conformance", experiment)
+    matched = _matched(experiment)
+    reproducible()
+    jobs = [(experiment, rule) for rule in settings["rules"]]
+    with progress(f"conformance {experiment.task}", len(jobs)) as advance:
+        measured = workers.in_processes(_conform, jobs, advance, reproducible)
+    result = conformance_measure.conformance(matched, measured)
+    return _write(path, result, recorded, matched.data.sha256)
+
+
 def zoo(experiment: Experiment) -> Path:
     """Tables 4 and 5 for one of torchvision's classifiers, which stands in the task's place. Returns the result's path."""
     from pcbench.measure import zoo as zoo_measure  # brings torchvision, which the other stages need not wait for
@@ -148,7 +162,7 @@ def zoo(experiment: Experiment) -> Path:
 
 
 def scaling(experiment: Experiment) -> Path:
-    """Table 6 for one axis, which stands in the task's place: how cost grows. Returns the result's path."""
+    """Table 7 for one axis, which stands in the task's place: how cost grows. Returns the result's path."""
     from pcbench.measure import scaling as scaling_measure
 
     parameters = params.of_stage(experiment.parameters, experiment.profile, "scaling", experiment.task)
@@ -212,6 +226,15 @@ def _compare_rules(experiment, dtype, seed):
     """In a worker: see `pcbench.measure.exactness.compare_rules`."""
     settings = params.section(experiment.parameters, "exactness")
     return exactness_measure.compare_rules(_matched(experiment), settings, dtype, seed, workers.advance)
+
+
+def _conform(experiment, rule):
+    """In a worker: see `pcbench.measure.conformance.of_rule`."""
+    from pcbench.measure.conformance import of_rule
+
+    found = of_rule(_matched(experiment), params.section(experiment.parameters, "conformance"), rule)
+    workers.advance()
+    return found
 
 
 def _train_seed(experiment, seed, epochs, checkpoint):

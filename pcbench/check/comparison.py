@@ -171,13 +171,20 @@ def _incomparable(first, second):
 
 
 def _records(source):
-    """The records by what they are of: ``(seed, rule, dtype, size)``, with None for what a stage does not have."""
-    return {(r.get("seed"), r["rule"], r.get("dtype"), r.get("size")): r for r in source.records}
+    """The records by what they are of: ``(seed, rule, dtype, size, setting)``, with None for what a stage does not have."""
+    return {
+        (r.get("seed"), r["rule"], r.get("dtype"), r.get("size"), _setting(r.get("options"))): r for r in source.records
+    }
+
+
+def _setting(options):
+    return ", ".join(f"{name} {value}" for name, value in options.items()) if options else None
 
 
 def _named(key):
-    seed, rule, dtype, size = key
-    words = (None if seed is None else f"seed {seed}", f"rule {rule}", dtype, None if size is None else f"size {size}")
+    seed, rule, dtype, size, setting = key
+    words = (None if seed is None else f"seed {seed}", f"rule {rule}", setting, dtype)
+    words += (None if size is None else f"size {size}",)
     return ", ".join(filter(None, words))
 
 
@@ -188,8 +195,9 @@ def _parting(key, first, second):
         return None
     prints = [record.get("fingerprints") or record["metrics"].get("fingerprints") for record in (first, second)]
     if None in prints:
-        lacking = "" if "equal" in first["metrics"] else " (no fingerprints were kept, so the update is unknown)"
-        return np.inf, f"{_named(key)}: {other[0]}{lacking}"  # a certificate is of one update
+        single = {"equal", "scale"} & first["metrics"].keys()  # a certificate, or a scale, is of one update
+        lacking = "" if single else " (no fingerprints were kept, so the update is unknown)"
+        return np.inf, f"{_named(key)}: {other[0]}{lacking}"
     if prints[0]["layout"] != prints[1]["layout"]:
         return 0, f"{_named(key)}: a model with other tensors"
     updates = [each["updates"] for each in prints]

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from pcbench.check import reproduction
 from pcbench.errors import InvalidParameters, ResultError
 from pcbench.files import atomic
+from pcbench.params import STAGES
 from pcbench.report.results import found
 
 SCHEMA = 1
@@ -101,7 +102,7 @@ def opened(place: str, profile: str, pipeline: Path) -> Iterator[Run]:
         own = path.resolve() == Path("results", profile).resolve() and lock.exists()
         folder = path if path.is_dir() else _unpacked(path, Path(temporary))
         if not found(folder):
-            raise ResultError(f"{place!r} holds no results (exactness/, cost/, scaling/, train/, zoo/)")
+            raise ResultError(f"{place!r} holds no results ({', '.join(f'{stage}/' for stage in sorted(STAGES))})")
         yield Run(place, folder, reproduction.read(lock) if own else None)
 
 

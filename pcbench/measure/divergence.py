@@ -59,14 +59,14 @@ def compare(actual: Mapping[str, torch.Tensor | None], reference: Mapping[str, t
             continue
         if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
             raise ValueError(f"{name}: {_describe(a)} cannot be compared with {_describe(b)}")
-        a, b = _plain(a), _plain(b)
-        if _bits_equal(a, b):
-            norm.append(_norm(b))
+        a, b = plain(a), plain(b)
+        if bits_equal(a, b):
+            norm.append(norm_of(b))
             continue
         same = False
         difference = a.double() - b.double()
-        squares.append(_norm(difference))
-        norm.append(_norm(b))
+        squares.append(norm_of(difference))
+        norm.append(norm_of(b))
         largest = _largest(largest, difference.abs().max().item())
         ulps = None if ulps is None or not (_finite(a) and _finite(b)) else max(ulps, _ulps(a, b))
     l2, reference_l2 = math.hypot(*squares), math.hypot(*norm)
@@ -188,7 +188,7 @@ def divergence(
     return replace(found, bitwise_equal=actual.equals(reference))
 
 
-def _plain(tensor):
+def plain(tensor: torch.Tensor) -> torch.Tensor:
     """The numbers of a sparse or complex tensor as an ordinary one."""
     tensor = tensor.detach()
     tensor = tensor.to_dense() if tensor.layout is not torch.strided else tensor
@@ -199,7 +199,7 @@ def _describe(tensor):
     return "no tensor" if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype}"
 
 
-def _norm(tensor):
+def norm_of(tensor: torch.Tensor) -> float:
     """The Euclidean norm; no square of an element under- or overflows, whatever its size."""
     tensor = tensor.double()
     largest = tensor.abs().max().item() if tensor.numel() else 0.0
@@ -221,7 +221,8 @@ def _finite(tensor):
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def _bits_equal(a, b):
+def bits_equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors of one shape and dtype have the same bits, the signs of zeros included."""
     return torch.equal(_bits(a), _bits(b))
 
 

@@ -1,4 +1,4 @@
-"""Table 6: how the cost of a weight update grows with a network, deeper, longer, wider, and with more examples in a batch.
+"""Table 7: how the cost of a weight update grows with a network, deeper, longer, wider, and with more examples in a batch.
 
 The networks are synthetic and say nothing of learning: a chain of fully connected layers, and one cell unrolled over time.
 Their weights are orthogonal, so that no signal sinks to subnormal numbers, which processors are slow at.

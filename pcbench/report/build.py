@@ -19,7 +19,7 @@ def build(results: str | Path, out: str | Path, profile: str, parameters: Parame
     and figures of an earlier report are removed.
 
     Args:
-        results: ``results/<profile>``: what the stages exactness, cost, train, proof, zoo and scaling wrote.
+        results: ``results/<profile>``: what the stages of `pcbench.params.STAGES` wrote.
         out: the folder of the report.
         profile: the profile's name.
         parameters: see `pcbench.params.load`; what they list is what is reported.

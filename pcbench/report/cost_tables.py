@@ -92,7 +92,7 @@ def _spread(middle, low, high):
 
 
 def scaling(sources: Sequence[Source], metrics: Result) -> Table:
-    """Table 6; see `pcbench.report.tables.build` for the arguments."""
+    """Table 7; see `pcbench.report.tables.build` for the arguments."""
     found = metrics["scaling"]
     labels = labels_of(sources)
     sized = {

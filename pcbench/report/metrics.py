@@ -4,12 +4,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap, linregress, t
+from scipy.stats import bootstrap
 
 from pcbench.params import REFERENCE, Result
+from pcbench.report.fits import LEVEL, exponent
 from pcbench.report.results import SCHEMA, Source, TaskResults
+from pcbench.report.verdicts import verdict
 
-LEVEL = 0.95
 MACHINE = ("cpu", "gpu", "threads", "platform")  # what of a provenance a time depends on, beside the software
 UNKNOWN = "not recorded"
 
@@ -27,9 +28,10 @@ def summarise(
 
     Returns:
         ``{"schema", "profile", "labels": {rule: label}, "tasks": {task: {"family", "identities", "exactness", "cost",
-        "accuracy", "weights", "proof"}}, "timed_on", "zoo": {model: {..., "proof"}}, "scaling": {axis: {rule: {...}}}}``;
-        figures have the names and shapes that their stages gave them, and ``timed_on`` is `machine` of the costs. None stands
-        for a divergence that is not a finite number, and for an interval that the seeds, or the sizes, do not give.
+        "accuracy", "weights", "proof", "conformance"}}, "timed_on", "zoo": {model: {..., "proof"}},
+        "scaling": {axis: {rule: {...}}}}``; figures have the names and shapes that their stages gave them, those of
+        conformance are `pcbench.report.verdicts.verdict`'s, and ``timed_on`` is `machine` of the costs. None stands for a
+        divergence that is not a finite number, and for an interval that the seeds, or the sizes, do not give.
     """
     return {
         "schema": SCHEMA,
@@ -77,6 +79,7 @@ def _summary(task):
             if rule != REFERENCE
         },
         "proof": {rule: _certificate(records[0]["metrics"]) for rule, records in _by_rule(task.proof).items()},
+        "conformance": {rule: verdict(records) for rule, records in _by_rule(task.conformance).items()},
     }
 
 
@@ -144,22 +147,6 @@ def _growth(records):
         "largest": sizes[-1],
         **_without_samples(records[-1]["metrics"]),
     }
-
-
-def exponent(sizes: Sequence[float], values: Sequence[float]) -> dict[str, float | None]:
-    """Return ``{"value", "low", "high"}`` of the power of ``sizes`` that fits ``values`` best, with its 95 % interval.
-
-    Least squares of the logarithms. Two sizes have no interval, and one has no exponent: None.
-    """
-    if len(sizes) < 2:
-        return dict.fromkeys(("value", "low", "high"))
-    fit = linregress(np.log(sizes), np.log(values))
-    if len(sizes) < 3:
-        return {"value": float(fit.slope), "low": None, "high": None}
-    # Of values that are all the same SciPy knows no error: there is none.
-    error = fit.stderr if len(set(values)) > 1 else 0.0
-    spread = t.ppf((1 + LEVEL) / 2, len(sizes) - 2) * error
-    return {"value": float(fit.slope), "low": float(fit.slope - spread), "high": float(fit.slope + spread)}
 
 
 def _accuracy(records):

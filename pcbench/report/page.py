@@ -67,7 +67,7 @@ def render(
         environments=environments,
         anchors=anchors,
         anchors_of={table.name: _sources_of(table, anchors) for table in measured},
-        good={writing.BIT_IDENTICAL, writing.EQUAL},
+        good={writing.BIT_IDENTICAL, writing.EQUAL, writing.SAME_PROGRAM},
         tones={REPRODUCED: "good", REFUTED: "bad", NOT_TESTED: "quiet"},
         css=loader.get_source(environment, "page.css")[0],
     )

@@ -8,6 +8,7 @@ from pcbench import params
 from pcbench.errors import ResultError
 from pcbench.files import read_json
 from pcbench.forms import fault
+from pcbench.grids import combinations
 from pcbench.params import OF_TASKS, REFERENCE, STAGES, Parameters, Result
 from pcbench.provenance import result_digest, sidecar
 from pcbench.report.schema import FORMS
@@ -54,11 +55,12 @@ class TaskResults:
     cost: Source
     train: Source
     proof: Source
+    conformance: Source
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """The task's results in the order of the tables."""
-        return self.exactness, self.cost, self.train, self.proof
+        return self.exactness, self.cost, self.train, self.proof, self.conformance
 
 
 def read(results: str | Path, parameters: Parameters, profile: str) -> list[TaskResults]:
@@ -136,12 +138,12 @@ def _by_family(task):
 
 
 def _task(results, name, parameters, profile):
-    exactness, cost, train, proof = (_current(stage, name, results, parameters, profile) for stage in OF_TASKS)
+    exactness, *others = (_current(stage, name, results, parameters, profile) for stage in OF_TASKS)
     family = exactness.files[0]["family"]
-    for source in (cost, train, proof):
+    for source in others:
         if any(file["family"] != family for file in source.files):
             raise _foreign(source.path, f"calls the family other than {str(exactness.path)!r} does, {family!r}")
-    return TaskResults(name, family, exactness, cost, train, proof)
+    return TaskResults(name, family, exactness, *others)
 
 
 def _current(stage, name, results, parameters, profile):
@@ -172,6 +174,14 @@ def _listed(stage, expected, source):
         largest = axis.get("largest", {})
         sizes = {rule: [size for size in axis["sizes"] if size <= largest.get(rule, size)] for rule in rules}
         yield "the sizes", sizes, {rule: [r["size"] for r in records if r["rule"] == rule] for rule in rules}
+    if stage == "conformance":
+        grids, levels = expected[stage]["grids"], source.files[0]["levels"]
+        settings = {rule: combinations(grids.get(rule, {}), levels) for rule in rules}
+        distances = [record for record in records if record["dtype"] == "float64"]
+        for seed in expected[stage]["seeds"]:
+            of_seed = [record for record in distances if record["seed"] == seed]
+            found = {rule: [r["options"] for r in of_seed if r["rule"] == rule] for rule in rules}
+            yield "the settings", settings, found
     if stage == "exactness":
         for key in ("dtypes", "seeds"):
             yield f"the {key}", sorted(expected[stage][key]), sorted({record[key[:-1]] for record in records})

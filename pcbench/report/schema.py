@@ -91,6 +91,16 @@ class _Refused(Form):
 _Certificate = _Refused | _Proven | _Parted
 
 
+class _Fitted(_Divergence):
+    scale: _Distance
+    residual: _Distance
+    scaled_bitwise: bool
+    tensor_residual: _Distance
+    scales: dict[str, _Distance]
+    scaled_tensors: int
+    proof: _Certificate | None = None
+
+
 class _Model(_Divergence):
     parameters: int
     elements: int
@@ -135,6 +145,11 @@ class _ProofRecord(_Record):
     metrics: _Certificate
 
 
+class _ConformanceRecord(_Seeded):
+    options: dict[str, Any]
+    metrics: _Fitted
+
+
 class _ScalingRecord(_Record):
     size: int
     metrics: _Counted
@@ -163,6 +178,11 @@ class _Proof(_File):
     results: NotEmpty[_ProofRecord]
 
 
+class _Conformance(_File):
+    levels: int
+    results: NotEmpty[_ConformanceRecord]
+
+
 class _Zoo(_File):
     results: NotEmpty[_ZooRecord]
 
@@ -173,5 +193,5 @@ class _Scaling(_File):
 
 FORMS: dict[str, Any] = {
     **{"exactness": _Exactness, "cost": _CostFile, "train": _Train},
-    **{"proof": _Proof, "zoo": _Zoo, "scaling": _Scaling},
+    **{"proof": _Proof, "conformance": _Conformance, "zoo": _Zoo, "scaling": _Scaling},
 }

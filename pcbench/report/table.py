@@ -18,7 +18,7 @@ from pcbench.report.writing import MISSING
 # made of several stages' figures. A table keeps its number in a profile that lacks another one.
 STAGE_OF: dict[str, str | None] = {
     **{"exactness": "exactness", "cost": "cost", "accuracy": "train", "zoo": "zoo"},
-    **{"certificates": "proof", "scaling": "scaling"},
+    **{"certificates": "proof", "conformance": "conformance", "scaling": "scaling"},
     "published": None,
 }
 
@@ -107,6 +107,9 @@ _LATEX = str.maketrans(
         "γ": r"$\gamma$",
         "μ": r"$\mu$",
         "ε": r"$\varepsilon$",
+        "α": r"$\alpha$",
+        "⟨": r"$\langle$",
+        "⟩": r"$\rangle$",
         "–": "--",
         "—": "---",
         "×": r"$\times$",
@@ -132,7 +135,7 @@ def _flat(table):
 
 
 def _alignment(table, heads):
-    all_words = table.name in ("claims", "zoo", "certificates", "published", "headline")
+    all_words = table.name in ("claims", "zoo", "certificates", "conformance", "published", "headline")
     words = len(heads) - len(table.heads[2:]) * (not all_words)
     return ["left"] * words + ["right"] * (len(heads) - words)
 

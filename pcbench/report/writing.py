@@ -7,6 +7,7 @@ MISSING = "–"
 NOT_FINITE = "not finite"
 BIT_IDENTICAL = "bit-identical"
 EQUAL = "equal"  # of programs
+SAME_PROGRAM = "the same program"
 _NARROW_SPACE = "\u202f"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pcbench import code
+from pcbench import code, params
 from pcbench.errors import PCBenchError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,7 +143,7 @@ def test_no_stage_calls_code_that_it_is_not_said_to_depend_on(tmp_path):
     modules = ("pcbench.tasks.mlp", "pcbench.data.digits")
     # What is pinned is no matter of a download.
     assert run("fetch", "digits") - {"pcbench/instructions.py"} <= {*code.of_command("fetch", modules[1])}
-    for stage in ("exactness", "cost", "train", "proof"):
+    for stage in params.OF_TASKS:
         called = run(stage, "digits-mlp", "--profile", "smoke")
         assert {"pcbench/rules/zil.py", "pcbench/tasks/mlp.py"} <= called <= {*code.of_command(stage, *modules)}
     assert run("zoo", "squeezenet1_1", "--profile", "smoke") <= {*code.of_command("zoo")}

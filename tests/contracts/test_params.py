@@ -60,7 +60,7 @@ def test_yaml_without_sections_is_refused(tmp_path, text):
         load(tmp_path, text)
 
 
-SECTIONS = ("profiles", "tasks", "rules", "exactness", "cost", "train", "proof", "zoo", "scaling")
+SECTIONS = ("profiles", "tasks", "rules", "exactness", "cost", "train", "proof", "conformance", "zoo", "scaling")
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -207,13 +207,15 @@ def test_a_profile_without_a_zoo_and_a_model_without_numbers_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("where", "stages"),
     [
-        ("tasks/digits-mlp/batch_size", {"exactness", "cost", "train", "proof"}),
+        ("tasks/digits-mlp/batch_size", {"exactness", "cost", "train", "proof", "conformance"}),
         ("profiles/smoke/rounds", {"cost"}),
         ("profiles/smoke/seeds", {"train"}),
         ("profiles/smoke/tasks/digits-mlp", {"train"}),
         ("exactness/seeds", {"exactness"}),
         ("cost/warmup", {"cost"}),
         ("rules/il-2/steps", {"proof"}),
+        ("rules/strict/gamma", {"conformance"}),
+        ("conformance/grids/strict/steps", {"conformance"}),
         ("zoo/seed", {"zoo"}),
         ("scaling/rounds", {"scaling"}),
         ("scaling/axes/depth/width", {"scaling"}),
@@ -226,7 +228,7 @@ def test_a_result_depends_on_what_its_stage_reads_and_on_nothing_else(where, sta
     other = changed(where, [7] if where.endswith("seeds") else 7)
     found = {
         stage
-        for stage in ("exactness", "cost", "train", "proof", "zoo", "scaling")
+        for stage in params.STAGES
         for name in ["depth" if stage == "scaling" else "digits-mlp"]
         if params.of_stage(other, "smoke", stage, name) != params.of_stage(OWN, "smoke", stage, name)
     }

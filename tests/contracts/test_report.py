@@ -19,20 +19,32 @@ import yaml
 from pcbench import data, params, tasks
 from pcbench.errors import PCBenchError, ResultError
 from pcbench.files import read_json, write_json
-from pcbench.measure import certificates, cost, exactness, scaling, zoo
+from pcbench.measure import certificates, conformance, cost, exactness, scaling, zoo
 from pcbench.measure.matched import Matched
 from pcbench.measure.training import train
 from pcbench.provenance import write_sidecar
 from pcbench.report import writing
 from pcbench.report.build import build
+from pcbench.report.fits import exponent
 from pcbench.report.ledger.words import NOT_TESTED, REPRODUCED
-from pcbench.report.metrics import exponent
 from pcbench.report.results import stale
 from pcbench.report.writing import BIT_IDENTICAL
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("digits-mlp", "digits-transformer")
-TABLES = ("exactness", "cost", "accuracy", "zoo", "certificates", "scaling", "published", "claims", "headline")
+TABLES = (
+    "exactness",
+    "cost",
+    "accuracy",
+    "zoo",
+    "certificates",
+    "conformance",
+    "scaling",
+    "published",
+    "claims",
+    "headline",
+)
+RULES = {"zil": {}, "zil-state": {}, "fixed-prediction": {"steps": ["levels"]}, "one-step": {"gamma": [1.0, 0.5, 0.25]}}
 
 
 def parameters():
@@ -44,6 +56,7 @@ def parameters():
         found["tasks"][name]["batch_size"] = 16
     profile = {"seeds": [0, 1], "rounds": 2, "zoo": ["squeezenet1_1"], "scaling": ["depth", "length"]}
     found["profiles"] = {"default": profile | {"tasks": dict.fromkeys(TASKS, 1)}}
+    found["conformance"] |= {"rules": list(RULES), "grids": {rule: {**grid} for rule, grid in RULES.items() if grid}}
     found["scaling"]["rounds"] = 2
     for axis in found["scaling"]["axes"].values():
         axis |= {"sizes": [2, 3, 4], "largest": {"il-20": 3}}
@@ -72,6 +85,9 @@ def made(tmp_path_factory):
             "exactness": exactness.exactness(matched.task, compared),
             "cost": cost.cost(matched, settings["cost"], rounds=2),
             "proof": certificates.proof(matched, settings["proof"]),
+            "conformance": conformance.conformance(
+                matched, [conformance.of_rule(matched, settings["conformance"], rule) for rule in RULES]
+            ),
         }
         for stage, result in results.items():
             write_json(folder / stage / f"{name}.json", result)
@@ -127,7 +143,7 @@ def test_the_page_needs_nothing_but_itself_and_its_links_lead_somewhere(results,
 
 def test_every_record_of_a_table_names_a_result_that_exists(results, tmp_path):
     build(results, tmp_path / "out", "default", parameters())
-    for name in ("exactness", "cost", "accuracy", "zoo", "certificates", "scaling", "published"):
+    for name in ("exactness", "cost", "accuracy", "zoo", "certificates", "conformance", "scaling", "published"):
         with open(tmp_path / f"out/tables/{name}.csv", encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["source"] or name != "published"]
         assert rows and all(Path(row["source"]).exists() for row in rows)
@@ -316,6 +332,7 @@ def test_what_was_taken_out_of_params_yaml_leaves_tables_figures_page_and_metric
         "cost/digits-transformer.json",
         "train/digits-transformer",
         "proof/digits-transformer.json",
+        "conformance/digits-transformer.json",
         "zoo/squeezenet1_1.json",
         "scaling/depth.json",
     ]
@@ -335,6 +352,7 @@ def test_what_was_taken_out_of_params_yaml_leaves_tables_figures_page_and_metric
         ("train/rules", ["bp", "il-20"], r"\(train\.rules\.zil\)"),
         ("scaling/axes/depth/sizes", [2, 3], r"scaling/depth\.json' .*\(scaling\.axes\.depth\.sizes\)"),
         ("proof/rules", ["zil", "zil-state", "gamma-half"], r"\(proof\.rules\.il-2\)"),
+        ("conformance/grids/one-step/gamma", [1.0, 0.5], r"\(conformance\.grids\.one-step\.gamma\)"),
         ("zoo/seed", 1, r"squeezenet1_1\.json' has the seeds \[0\], but params\.yaml lists \[1\]"),
     ],
 )
@@ -360,14 +378,16 @@ def test_a_result_of_other_parameters_is_refused_with_what_differs(results, tmp_
 def test_a_profile_of_the_reference_alone_has_a_report_in_which_nothing_is_reproduced(results, tmp_path):
     """Only BP is left in Tables 2 and 3: no panel has anything to draw, and no claim a figure to stand on."""
     whole = parameters()
-    for stage, rule in {"cost": "bp", "train": "bp", "exactness": "il-20", "proof": "il-2"}.items():
+    controls = {"exactness": "il-20", "proof": "il-2", "conformance": "zil-state"}
+    for stage, rule in {"cost": "bp", "train": "bp", **controls}.items():
         whole[stage]["rules"] = [rule]
     whole["profiles"]["default"] |= {"zoo": [], "scaling": []}
+    whole["conformance"]["grids"] = {}
     for path in [*results.rglob("*.json")]:
         if path.name.endswith(".provenance.json"):
             path.unlink()
         elif path.parent.name != "zoo":
-            keep = {"exactness": "il-20", "proof": "il-2"}.get(path.parent.name, "bp")
+            keep = controls.get(path.parent.name, "bp")
             change(path, lambda v, keep=keep: v.update(results=[r for r in v["results"] if r["rule"] == keep]))
     summary = build(results, tmp_path / "out", "default", whole)
     assert "Not tested." in (tmp_path / "out/index.html").read_text(encoding="utf-8")

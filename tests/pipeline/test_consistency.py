@@ -94,10 +94,10 @@ TRAINED = {
     **pipeline("default")["vars"][1]["of_profile"]["tasks"],
 }
 EXAMPLES = {name: TRAINED[name] for name in ("digits-mlp", "digits-cnn", "surnames-gru", "agnews-rnn")}
-ITEMS = dict.fromkeys(("exactness", "cost", "train", "proof"), EXAMPLES)
+ITEMS = dict.fromkeys(params.OF_TASKS, EXAMPLES)
 ITEMS |= {"zoo": {"resnet18": {}}, "scaling": {"depth": {}}}
 ITEMS["fetch"] = {name: FETCH["stages"]["fetch"]["foreach"][name] for name in ("digits", "ag-news")}
-MEASURED = {f"{stage} {task}" for stage in ("exactness", "cost", "train", "proof") for task in EXAMPLES}
+MEASURED = {f"{stage} {task}" for stage in params.OF_TASKS for task in EXAMPLES}
 
 
 def of(*tasks):
@@ -120,7 +120,9 @@ def of(*tasks):
         ("pcbench/measure/cost.py", {each for each in MEASURED if each.startswith("cost")}),
         ("pcbench/measure/zoo.py", {"zoo resnet18"}),
         ("pcbench/measure/certificates.py", {each for each in MEASURED if each.startswith("proof")}),
-        ("pcbench/measure/proof.py", {each for each in MEASURED if each.startswith("proof")} | {"zoo resnet18"}),
+        ("pcbench/measure/proof.py", {e for e in MEASURED if e.startswith(("proof", "conf"))} | {"zoo resnet18"}),
+        ("pcbench/measure/conformance.py", {each for each in MEASURED if each.startswith("conformance")}),
+        ("pcbench/rules/incremental.py", {each for each in MEASURED if each.startswith("conformance")}),
         ("pcbench/report/tables.py", {"report"}),
         ("pcbench/report/page.css", {"report"}),
         ("pcbench/check/gate.py", set()),
@@ -195,6 +197,7 @@ KEYS = {
     },
     "captured": {"captured_ratio.median", "captured_ratio.low", "captured_ratio.high", "capture_seconds"},
     "proof": {"equal", "operations", "own_operations", "digest"},
+    "conformance": {"verdict", "by", "of", "settings", "relative_l2", "scale", "residual", "tensor_residual"},
     "scaling": {
         *(f"exponent.{what}.{key}" for what in ("seconds", "operations") for key in ("value", "low", "high")),
         *("ratio.median", "ratio.low", "ratio.high", "operations"),
@@ -203,6 +206,7 @@ KEYS = {
 }
 KEYS["zoo"] |= {f"proof.{key}" for key in KEYS["proof"]}
 RULES = {"exactness": "exactness", "weights": "train", "accuracy": "train", "cost": "cost", "proof": "proof"}
+RULES |= {"conformance": "conformance"}
 
 
 def figures(profile):
@@ -264,6 +268,7 @@ def test_every_profile_is_held_to_exactness_in_every_task_and_model(profile):
             assert f"exactness.{task}.zil.{dtype}.bitwise_equal" in short
         assert f"weights.{task}.il-20.final_l2" in short
         assert f"proof.{task}.zil.equal" in short
+        assert f"conformance.{task}.zil.verdict" in short
     for model in PROFILES[profile]["zoo"]:
         assert {f"zoo.{model}.bitwise_equal", f"zoo.{model}.proof.equal"} <= short
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pcbench.params import OF_TASKS
+
 ROOT = Path(__file__).resolve().parents[2]
 PARAMETERS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 PROFILE = PARAMETERS["profiles"]["smoke"]
@@ -49,7 +51,7 @@ def test_the_smoke_profile_from_parameters_to_verdict(tmp_path):
     for name in {PARAMETERS["tasks"][task]["data"] for task in PROFILE["tasks"]}:
         assert "verified" in copy.succeed("fetch", name)
     for task in PROFILE["tasks"]:
-        for stage in ("exactness", "cost", "train", "proof"):
+        for stage in OF_TASKS:
             copy.succeed(stage, task, "--profile", "smoke")
     for model in PROFILE["zoo"]:
         copy.succeed("zoo", model, "--profile", "smoke")

@@ -123,7 +123,8 @@ class Copy:
         for axis in numbers["scaling"]["axes"].values():
             axis |= {"sizes": [2, 3], "largest": {}}
         kept = {"bp", "bp-captured", "zil", "zil-captured", "zil-state", *rules}
-        for stage in ("exactness", "cost", "train", "proof", "scaling"):
+        numbers["conformance"]["grids"] = {}
+        for stage in (*params.OF_TASKS, "scaling"):
             numbers[stage]["rules"] = [rule for rule in numbers[stage]["rules"] if rule in kept]
         if data:
             numbers["tasks"][task]["data"] = data
@@ -267,10 +268,10 @@ def test_a_data_set_is_fetched_verified_and_read(tmp_path):
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """All six stages and the report, with the figure that the fourth recipe adds; dropout makes programs that are refused."""
+    """All stages and the report, with the figure that the fourth recipe adds; dropout makes programs that are refused."""
     copy = Copy(tmp_path_factory.mktemp("measured"), TABLE)
     assert len(copy.make_profiles()) == PROMISED[TABLE][2]
-    rules = ("gamma-half", "il-2", "il-20", "il-20-captured")
+    rules = ("gamma-half", "il-2", "il-20", "il-20-captured", "one-step")
     copy.small("digits-cnn", rules, zoo=["squeezenet1_1"], scaling=["length"])
     numbers = yaml.safe_load(read(copy.folder / "params.yaml"))
     numbers["profiles"]["smoke"]["tasks"]["digits-mlp"] = 1
@@ -359,6 +360,7 @@ FILES = {
     "cost/<task>.json": "cost/*[!e].json",
     "train/<task>/seed-<seed>.json": "train/*/seed-*.json",
     "proof/<task>.json": "proof/*[!e].json",
+    "conformance/<task>.json": "conformance/*[!e].json",
     "zoo/<model>.json": "zoo/*_1.json",
     "scaling/<axis>.json": "scaling/length.json",
     "<result>.provenance.json": "*/*.provenance.json",

@@ -1,0 +1,104 @@
+"""Table 6: what every published rule's weight update is of backpropagation's, at each of its settings."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+
+from pcbench.files import finite_or_none
+from pcbench.graph import Graph
+from pcbench.grids import combinations
+from pcbench.measure.divergence import compare, weight_update
+from pcbench.measure.matched import Matched, make_rule
+from pcbench.measure.proof import as_metrics, canonical_update, certify
+from pcbench.measure.scale import fit
+from pcbench.params import Result, Settings
+from pcbench.randomness import global_stream
+from pcbench.rules import Backprop
+
+# Distances are measured where rounding is least; what is equal there has to be so in the other dtype too.
+DISTANCES, EQUALITY = "float64", "float32"
+
+
+def of_rule(matched: Matched, settings: Settings, rule: str) -> list[Result]:
+    """Compare one rule's first weight update with backpropagation's, at each of its settings.
+
+    In float64; in float32 too where it is equal there, or equal up to a power of two. Of the first setting whose bits are
+    backpropagation's in both, the program is compared as well.
+
+    Args:
+        matched: `pcbench.measure.matched.Matched`.
+        settings: the section ``conformance`` of params.yaml.
+        rule: the rule's identifier, one of ``settings["rules"]``.
+
+    Returns:
+        A record for each combination of the rule's options, dtype and seed, in which a metric that is not a finite number is
+        None.
+
+    Raises:
+        InvalidParameters: no model, or no rule, can be made of their entries.
+        NonFiniteLoss: the loss is NaN or infinite.
+    """
+    entry, grid = settings["rules"][rule], settings["grids"].get(rule, {})
+    records: list[Result] = []
+    depth = levels(matched)
+    for seed in settings["seeds"]:
+        measured = partial(_measured, matched, seed)
+        for options in combinations(grid, depth):
+            made, proven = {**entry, **options}, any("proof" in record["metrics"] for record in records)
+            found = {DISTANCES: measured(made, DISTANCES)}
+            if _claims(found[DISTANCES]):
+                found[EQUALITY] = measured(made, EQUALITY)
+            if not proven and len(found) == 2 and all(metrics["bitwise_equal"] for metrics in found.values()):
+                found[EQUALITY]["proof"] = as_metrics(partial(_certificate, matched, seed, made))
+            for dtype, metrics in found.items():
+                head = {"rule": rule, "label": entry["label"], "options": options, "dtype": dtype, "seed": seed}
+                records.append({**head, "metrics": metrics})
+    return records
+
+
+def conformance(matched: Matched, measured: Sequence[list[Result]]) -> Result:
+    """Put what `of_rule` found for each of the rules, in their order, into the result, a JSON value."""
+    return {
+        "schema": 1,
+        "stage": "conformance",
+        "task": matched.task.name,
+        "family": matched.task.family,
+        "levels": levels(matched),
+        "results": [record for records in measured for record in records],
+    }
+
+
+def levels(matched: Matched) -> int:
+    """How many levels the task's network has: one more than its largest."""
+    inputs, _ = matched.first_batch(seed=0)
+    return Graph.from_module(matched.model(seed=0), inputs).depth + 1
+
+
+def _measured(matched, seed, entry, dtype):
+    inputs, targets = matched.first_batch(seed)
+    model = matched.model(seed).to(getattr(torch, dtype))
+    inputs = inputs.to(getattr(torch, dtype)) if inputs.is_floating_point() else inputs
+
+    def update(rule):
+        with global_stream(seed, "dropout", 0):
+            return weight_update(model, rule, inputs, targets, matched.task.loss).gradients
+
+    actual, reference = update(lambda copied: make_rule(entry, copied, seed)), update(Backprop)
+    distance = {key: finite_or_none(value) for key, value in asdict(compare(actual, reference)).items()}
+    return distance | asdict(fit(actual, reference))
+
+
+def _claims(metrics: dict[str, Any]) -> bool:
+    """Whether a gradient is backpropagation's up to a power of two, but perhaps for the signs of zeros."""
+    return metrics["l2"] == 0 or metrics["scaled_bitwise"]
+
+
+def _certificate(matched, seed, entry):
+    inputs, targets = matched.first_batch(seed)
+    model = matched.model(seed)
+    rules = (lambda copied: make_rule(entry, copied, seed)), Backprop
+    own, expected = (canonical_update(model, make, inputs, targets, matched.task.loss, lines=False) for make in rules)
+    return certify(own, expected)
