@@ -26,7 +26,7 @@ BY_ITEM = {
 # What the data sets of one kind share: each depends on one of these, which is its item's too.
 BY_FORMAT = "pcbench/data/${item.format}.py"
 FORMATS = {f"pcbench/data/{name}.py" for name in ("_images", "_packages", "_text")}
-SHIPPED = ("py", "j2", "css", "yaml")
+SHIPPED = ("py", "j2", "css", "js", "yaml")
 _STAGE = re.compile(r"^  (\w+):\n(?:    .*\n|\n)+", re.MULTILINE)
 _DEPS = re.compile(r"^( +)deps:.*\n((?:\1  - .*\n)+)", re.MULTILINE)
 _RULES = re.compile(r"^( +)- (exactness|cost|train|proof|conformance|scaling)\n((?:\1- rules\..*\n)*)", re.MULTILINE)

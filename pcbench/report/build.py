@@ -44,7 +44,7 @@ def build(results: str | Path, out: str | Path, profile: str, parameters: Parame
     built = tables.build(tasks, summary, parameters["rules"], zoo, scaling)
     drawings = figures.build(tasks, parameters["rules"], scaling)
     sources = [*(source for task in tasks for source in task.sources), *zoo, *scaling]
-    files = {"index.html": page.render(tasks, sources, summary, built, drawings)}
+    files = {"index.html": page.render(tasks, sources, summary, built, drawings, parameters)}
     for each in built:
         for suffix, write in (("md", table.markdown), ("tex", table.latex), ("csv", table.as_csv)):
             files[f"tables/{each.name}.{suffix}"] = write(each)

@@ -53,6 +53,7 @@ class Drawing:
     Attributes:
         name: the stem of its files.
         title, caption: what it shows; what lines and bands are, and of which kind the figures are.
+        stage: the stage whose result of that name each panel shows.
         draw: one of `pcbench.report.panels`: draws one thing into a panel.
         shown: ``{name: thing}``, a panel each, in order.
         styles: see `styles`.
@@ -62,6 +63,7 @@ class Drawing:
     name: str
     title: str
     caption: str
+    stage: str
     draw: Callable[[Any, Any, Styles], None]
     shown: Mapping[str, Any]
     styles: Styles
@@ -102,6 +104,7 @@ def build(tasks: Sequence[TaskResults], rules: Iterable[str], scaling: Sequence[
             "Distance of the weights from BP’s at every update of training",
             f"Median (line) and range (band) over {sample}. The axis is logarithmic down to the least positive distance and "
             "reaches zero, so that zero is seen as zero. Exact.",
+            "train",
             panels.divergence,
             named,
             looks,
@@ -110,6 +113,7 @@ def build(tasks: Sequence[TaskResults], rules: Iterable[str], scaling: Sequence[
             "loss",
             "Training loss by epoch",
             f"Mean (line) and range (band) over {sample}, of the loss at each example’s own update. {agree}",
+            "train",
             panels.loss,
             named,
             looks,
@@ -118,6 +122,7 @@ def build(tasks: Sequence[TaskResults], rules: Iterable[str], scaling: Sequence[
             "accuracy",
             "Test accuracy by epoch",
             f"Mean (line) and range (band) over {sample}. {agree}",
+            "train",
             panels.accuracy,
             named,
             looks,
@@ -126,6 +131,7 @@ def build(tasks: Sequence[TaskResults], rules: Iterable[str], scaling: Sequence[
             "cost",
             "Time per weight update",
             "Median ratio to BP, with its interquartile range over interleaved rounds. Timings.",
+            "cost",
             panels.cost,
             named,
             looks,
@@ -139,6 +145,7 @@ def build(tasks: Sequence[TaskResults], rules: Iterable[str], scaling: Sequence[
                 "Time per weight update against the size of a network",
                 "Synthetic networks; depth, width and batch of a chain of layers, length of a cell’s time. Median and "
                 "interquartile range over interleaved rounds. Timings.",
+                "scaling",
                 panels.scaling,
                 {source.task: source for source in scaling},
                 looks,

@@ -5,15 +5,17 @@ from collections.abc import Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pcbench import params
 from pcbench.instructions import NATIVE
-from pcbench.params import REFERENCE, Result
-from pcbench.report import figures, panels, writing
+from pcbench.params import REFERENCE, Parameters, Result
+from pcbench.report import figures, methods, panels, writing
 from pcbench.report.claims import CLAIMS
 from pcbench.report.ledger.words import NOT_TESTED, REFUTED, REPRODUCED
 from pcbench.report.results import Source, TaskResults
 from pcbench.report.table import STAGE_OF, Table, labels_of
 
 NOT_RECORDED = "not recorded"
+_MANY = 32  # letters in a cell
 
 # The page's style sheet gives the colours another value in the dark; the files on disk keep theirs.
 _COLOURS = {
@@ -21,7 +23,6 @@ _COLOURS = {
     panels.PAPER: "none",
     **{colour: f"var(--rule-{i}, {colour})" for i, colour in enumerate(figures.PALETTE)},
 }
-_ENVIRONMENT = ("python", "torch", "torchvision", "numpy", "scikit-learn", "faker", "pcbench")
 
 
 def render(
@@ -30,6 +31,7 @@ def render(
     metrics: Result,
     tables: Sequence[Table],
     drawings: Sequence[figures.Drawing],
+    parameters: Parameters,
 ) -> str:
     """Return the page as HTML.
 
@@ -39,6 +41,7 @@ def render(
         metrics: the summary of all, with the verdicts on the claims.
         tables: what `pcbench.report.tables.build` made of them.
         drawings: what `pcbench.report.figures.build` made of them.
+        parameters: see `pcbench.params.load`.
     """
     loader = PackageLoader("pcbench.report", ".")
     environment = Environment(
@@ -52,34 +55,50 @@ def render(
     environment.filters["figure"] = _figure_text
     measured = [table for table in tables if table.number is not None]
     rows, environments = _provenance(sources)
-    anchors = {row["path"]: row["anchor"] for row in rows}
+    by_path = {row["path"]: row for row in rows}
+    sources_of = {table.name: _sources_of(table, by_path) for table in measured}
+    described = environment.get_template("methods.html.j2").render(
+        rules=methods.rules(measured, parameters),
+        tasks=methods.tasks(metrics, parameters),
+        seeds=len(params.profile(parameters, metrics["profile"])["seeds"]),
+    )
     return environment.get_template("page.html.j2").render(
         profile=metrics["profile"],
         answer=answer(metrics),
         facts=_facts(tasks, metrics),
         tasks=[task.name for task in tasks],
         measured=measured,
+        wordy={table.name: _wordy(table) for table in measured},
         claims=[(claim, metrics["claims"][claim.id]) for claim in CLAIMS],
         claims_caption=next(table.caption for table in tables if table.name == "claims"),
         stage_of=STAGE_OF,
-        drawings=[(drawing, _panels(drawing)) for drawing in drawings],
+        drawings=[(drawing, _panels(drawing, {row["anchor"]: row for row in rows})) for drawing in drawings],
+        methods=described,
         provenance=rows,
         environments=environments,
-        anchors=anchors,
-        anchors_of={table.name: _sources_of(table, anchors) for table in measured},
+        by_path=by_path,
+        sources_of=sources_of,
+        shown={name: {row["anchor"] for rows in found.values() for row in rows} for name, found in sources_of.items()},
         good={writing.BIT_IDENTICAL, writing.EQUAL, writing.SAME_PROGRAM},
         tones={REPRODUCED: "good", REFUTED: "bad", NOT_TESTED: "quiet"},
         css=loader.get_source(environment, "page.css")[0],
+        js=loader.get_source(environment, "page.js")[0],
     )
 
 
-def _sources_of(table, anchors):
-    """Where the provenance of a row stands: of each label the anchors of its results."""
+def _wordy(table):
+    """The columns that have cells of many words: they are set as text, not as figures."""
+    rows = [row for group in table.groups for row in group.rows]
+    return {i for i in range(1, len(table.heads) - 1) if any(len(row[i]) > _MANY for row in rows)}
+
+
+def _sources_of(table, by_path):
+    """The results behind each row, by its label."""
     found = {}
     for record in (record for record in table.records if record["source"]):
         label = str(next(iter(record.values())))
-        found.setdefault(label, {})[anchors[record["source"]]] = None
-    return found
+        found.setdefault(label, {})[record["source"]] = by_path[record["source"]]
+    return {label: list(rows.values()) for label, rows in found.items()}
 
 
 def answer(metrics: Result) -> tuple[str, str]:
@@ -133,10 +152,21 @@ def _figure_text(value):
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-def _panels(drawing):
-    """Each panel of a figure as an inline SVG of its own: they flow with the page's width."""
+def _panels(drawing, by_anchor):
+    """Each panel of a figure as an inline SVG of its own, which flows with the page's width, and the result behind it."""
     drawn = {name: figures.svg(drawing.figure([name])) for name in drawing.shown}
-    return {name: _inline(svg, f"{drawing.name}-{name}", f"{drawing.title}: {name}") for name, svg in drawn.items()}
+    return [
+        {
+            "name": name,
+            "svg": _inline(svg, f"{drawing.name}-{name}", f"{drawing.title}: {name}"),
+            "source": by_anchor.get(_anchor(drawing.stage, name)),
+        }
+        for name, svg in drawn.items()
+    ]
+
+
+def _anchor(stage, task):
+    return f"source-{stage}-{task}"
 
 
 def _inline(svg, name, label):
@@ -154,7 +184,8 @@ def _provenance(sources):
         record = source.provenance
         row = {
             "path": source.path.as_posix(),
-            "anchor": f"source-{source.stage}-{source.task}",
+            "anchor": _anchor(source.stage, source.task),
+            "task": source.task,
             "sha256": source.sha256,
             "recorded": record is not None,
         }
@@ -165,8 +196,9 @@ def _provenance(sources):
             dirty = {True: " with uncommitted changes", False: ""}.get(record.get("dirty"), "")
             row |= {
                 "commit": (record.get("git_commit") or NOT_RECORDED)[:12] + dirty,
+                "code": record.get("code_sha256") or NOT_RECORDED,
                 "parameters": record.get("parameters_sha256") or NOT_RECORDED,
-                "data": record.get("data_sha256") or NOT_RECORDED,
+                "data": record.get("data_sha256", NOT_RECORDED) or writing.MISSING,
                 "environment": environments.index(environment) + 1,
             }
         rows.append(row)
@@ -174,9 +206,8 @@ def _provenance(sources):
 
 
 def _environment(record):
-    versions = record.get("versions", {})
     return {
-        **{name: versions.get(name) or NOT_RECORDED for name in _ENVIRONMENT},
+        **{name: version or "not installed" for name, version in record.get("versions", {}).items()},
         "processor": record.get("cpu") or NOT_RECORDED,
         "instruction set": _instructions(record.get("instruction_set")),
         "GPU": record.get("gpu") or "none",

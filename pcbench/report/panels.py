@@ -91,14 +91,14 @@ def loss(panel: Axes, task: TaskResults, styles: Styles) -> None:
     highest = _epochs(panel, task, styles, lambda epoch: epoch["train_loss"])
     panel.set_ylabel("training loss")
     panel.set_ylim(0, 1.05 * highest if highest > 0 else 1)
-    panel.legend(loc="upper right")
+    panel.legend()
 
 
 def accuracy(panel: Axes, task: TaskResults, styles: Styles) -> None:
     """Draw the test accuracy by epoch: the mean over seeds, and the band of all seeds."""
     _epochs(panel, task, styles, lambda epoch: 100 * epoch["test_accuracy"])
     panel.set_ylabel("test accuracy, %")
-    panel.legend(loc="lower right")
+    panel.legend()
 
 
 def _epochs(panel, task, styles, pick):

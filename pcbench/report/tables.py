@@ -193,7 +193,7 @@ def _claims(tasks, metrics):
         for claim in CLAIMS
     )
     caption = (
-        "Each verdict is computed from the figures above; nobody typed it. In quotation marks: the wording as it was read, "
+        "Each verdict is computed from these results; nobody typed it. In quotation marks: the wording as it was read, "
         "in the abstract, the text, or in another's report, as it says. Sentences about brains and hardware are left out."
     )
     heads = ("", "claim", "claimed in", "verdict", "evidence")
