@@ -6,14 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from pcbench import code, data, instructions, params, pipeline, stages
+from pcbench import brief, code, data, instructions, params, pipeline, stages
 from pcbench.check import gate, outcome, reproduction
 from pcbench.errors import ResultError
 from pcbench.factories import call_factory, load_factory
-from pcbench.files import write_text
+from pcbench.files import finite_or_none, write_text
 from pcbench.measure.verify import BROKEN, certificate
 from pcbench.measure.verify import verify as run_verify
 from pcbench.randomness import global_stream
+from pcbench.report import writing
 from pcbench.terminal import progress, run, say, table
 
 app = typer.Typer(
@@ -64,6 +65,10 @@ def _experiment(task, profile, params_file, datasets):
     return stages.Experiment(task, profile, parameters, datasets)
 
 
+def _wrote(stage, name, path):
+    say(brief.found(stage, name, path))
+
+
 @app.command()
 def exactness(
     task: TaskName,
@@ -72,7 +77,7 @@ def exactness(
     datasets: Datasets = Path("datasets"),
 ) -> None:
     """Compare one weight update of every rule with backpropagation's (Table 1)."""
-    say(f"wrote {stages.exactness(_experiment(task, profile, params_file, datasets))}")
+    _wrote("exactness", task, stages.exactness(_experiment(task, profile, params_file, datasets)))
 
 
 @app.command()
@@ -83,7 +88,7 @@ def cost(
     datasets: Datasets = Path("datasets"),
 ) -> None:
     """Time every rule's weight update beside backpropagation's (Table 2)."""
-    say(f"wrote {stages.cost(_experiment(task, profile, params_file, datasets))}")
+    _wrote("cost", task, stages.cost(_experiment(task, profile, params_file, datasets)))
 
 
 @app.command()
@@ -95,7 +100,7 @@ def train(
 ) -> None:
     """Train every rule from the same weights on the same batches (Table 3). Interrupted, it resumes when run again."""
     try:
-        say(f"wrote {stages.train(_experiment(task, profile, params_file, datasets))}")
+        _wrote("train", task, stages.train(_experiment(task, profile, params_file, datasets)))
     except (KeyboardInterrupt, SystemExit):
         say("interrupted; finished epochs are kept: run the same command again to go on")
         raise
@@ -109,7 +114,7 @@ def proof(
     datasets: Datasets = Path("datasets"),
 ) -> None:
     """Compare every rule's weight update with backpropagation's as programs: the certificates (Table 5)."""
-    say(f"wrote {stages.proof(_experiment(task, profile, params_file, datasets))}")
+    _wrote("proof", task, stages.proof(_experiment(task, profile, params_file, datasets)))
 
 
 @app.command()
@@ -120,7 +125,7 @@ def conformance(
     datasets: Datasets = Path("datasets"),
 ) -> None:
     """Compare every published rule, at each of its settings, with backpropagation (Table 6)."""
-    say(f"wrote {stages.conformance(_experiment(task, profile, params_file, datasets))}")
+    _wrote("conformance", task, stages.conformance(_experiment(task, profile, params_file, datasets)))
 
 
 @app.command()
@@ -132,7 +137,7 @@ def zoo(
     """Compare one weight update of Z-IL with backpropagation's on one of torchvision's classifiers (Table 4)."""
     parameters = params.load(params_file)
     params.profile(parameters, profile)
-    say(f"wrote {stages.zoo(stages.Experiment(model, profile, parameters, Path('datasets')))}")
+    _wrote("zoo", model, stages.zoo(stages.Experiment(model, profile, parameters, Path("datasets"))))
 
 
 @app.command()
@@ -144,7 +149,7 @@ def scaling(
     """Time weight updates of synthetic networks that grow along one axis (Table 7)."""
     parameters = params.load(params_file)
     params.profile(parameters, profile)
-    say(f"wrote {stages.scaling(stages.Experiment(axis, profile, parameters, Path('datasets')))}")
+    _wrote("scaling", axis, stages.scaling(stages.Experiment(axis, profile, parameters, Path("datasets"))))
 
 
 @app.command()
@@ -289,7 +294,10 @@ def reproduce(
     result: Annotated[Path, typer.Argument(metavar="RESULT", help="such as results/default/train/digits-mlp")],
     datasets: Datasets = Path("datasets"),
 ) -> None:
-    """Make one result again from its provenance, and say whether it is the same: exit codes as `pcbench compare`."""
+    """Make one result again from its provenance, and say whether it is the same: exit codes as `pcbench compare`.
+
+    It is compared with the result that lies here, which `make repro` has made: results themselves are not in git.
+    """
     from pcbench.check.repeat import repeat
 
     _told(repeat(result, datasets), str(result), "again")
@@ -367,7 +375,7 @@ def verify(
     totals = [("all parameters", "", *_cells(found.total)), ("all buffers", "", *_cells(found.buffers))]
     broken = [(f"Z-IL, but {name}", "", *_cells(divergence)) for name, divergence in found.ablations.items()]
     table(("parameter", "shape", "L2", "max ULP", "bitwise"), [parameters, totals, broken])
-    for sentence in found.whole():
+    for sentence in (*found.whole(), *found.signs()):
         say(sentence)
     same = found.total.bitwise_equal and found.buffers.bitwise_equal
     say(f"{rule} {'is' if same else 'is NOT'} bit-identical to backpropagation on {type(model).__name__}")
@@ -379,8 +387,8 @@ def verify(
 
 
 def _cells(divergence):
-    ulps = "not finite" if divergence.max_ulp is None else f"{divergence.max_ulp}"
-    return f"{divergence.l2:.3g}", ulps, "yes" if divergence.bitwise_equal else "no"
+    l2, ulps = writing.scientific(finite_or_none(divergence.l2)), writing.ulps(divergence.max_ulp)
+    return l2, ulps, "yes" if divergence.bitwise_equal else "no"
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 class PCBenchError(Exception):
@@ -35,15 +36,36 @@ class ResultError(PCBenchError):
     """A result file is missing, unreadable or of another schema."""
 
 
-def told(error: BaseException) -> str:
-    """One line for an exception from code that is not ours: its type, its text, and where it was raised."""
-    libraries = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "purelib", "platlib"))
-    ours = str(Path(__file__).parent)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((*libraries, "<"))]
-    # The user's own line, rather than the library's that it called or ours that called it.
-    frames = [f for f in frames if not f.filename.startswith(ours)] or frames
-    place = f", {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+def told(error: BaseException, ours: bool = False) -> str:
+    """One line for an exception: its type, its text, and where it was raised.
+
+    The place is the user's own line, rather than the library's that it called or ours that called it. Where there is none, as
+    in a network of a library's modules, it is the innermost module; else the library's line, or ours, if it may be to blame.
+
+    Args:
+        error: the exception.
+        ours: whether it may be a fault of this package.
+    """
+    frames = list(traceback.walk_tb(error.__traceback__))
+    lines = [(frame.f_code.co_filename, line) for frame, line in frames]
+    libraries = (*(sysconfig.get_paths()[kind] for kind in ("stdlib", "purelib", "platlib")), "<")
+    package = str(Path(__file__).parent)
+    own = [place for place in lines if place[0].startswith(package)]
+    foreign = [place for place in lines if not place[0].startswith((package, "<"))]
+    users = [place for place in foreign if not place[0].startswith(libraries)]
+    module = None if users or ours else _module([frame.f_locals.get("self") for frame, _ in frames])
+    places = users or (own if ours else foreign) or own
+    place = f", in {module}" if module else f", {places[-1][0]}:{places[-1][1]}" if places else ""
     return " ".join(f"{type(error).__name__}: {error}{place}".split())
+
+
+def _module(selves: list[Any]) -> str | None:
+    """The innermost module that was running, as ``'1' (Linear)``: its path in the outermost one, and its class."""
+    modules = [each for each in selves if hasattr(each, "named_modules")]
+    if not modules:
+        return None
+    path = next((name for name, each in modules[0].named_modules() if each is modules[-1]), "")
+    return f"{path!r} ({type(modules[-1]).__name__})" if path else type(modules[-1]).__name__
 
 
 @contextmanager

@@ -132,8 +132,8 @@ def finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_json(path: str | Path) -> Any:
-    """Return the JSON value stored at ``path``.
+def read_json(path: str | Path, remake: str = "`pcbench repro` with its profile") -> Any:
+    """Return the JSON value stored at ``path``; ``remake`` is the command that makes it, for messages.
 
     Raises:
         ResultError: the file is missing or is not JSON.
@@ -141,9 +141,9 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ResultError(f"{str(path)!r} does not exist; run the stage that makes it (`dvc repro`)") from None
+        raise ResultError(f"{str(path)!r} does not exist; run {remake}, which makes it") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ResultError(f"{str(path)!r} cannot be read ({error}); delete it and run `dvc repro`") from error
+        raise ResultError(f"{str(path)!r} cannot be read ({error}); delete it and run {remake}") from error
 
 
 _Safe: Any = yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader

@@ -298,6 +298,11 @@ def of_profile(parameters: Parameters, name: str) -> Parameters:
     return {"profile": entry, "tasks": {task: parameters["tasks"][task] for task in entry["tasks"]}, **stages}
 
 
+def remake(profile_name: str) -> str:
+    """The command that brings a profile's results and report up to date, for messages."""
+    return "`make repro`" if profile_name == "default" else f"`make repro PROFILE={profile_name}`"
+
+
 def differing(first: Any, second: Any, at: str = "") -> list[str]:
     """Return the dotted keys at which two JSON values differ, without what is equal below them."""
     if isinstance(first, dict) and isinstance(second, dict):

@@ -35,8 +35,8 @@ def table(heads: Iterable[str], sections: Iterable[Iterable[Iterable[Any]]]) -> 
     """
     made = Table(*(Column(Text(head), overflow="fold") for head in heads))
     for rows in sections:
-        for row in rows:
-            made.add_row(*(Text(str(cell)) for cell in row))
+        for row in rows:  # a narrow space, as the report's numbers have, is in few encodings
+            made.add_row(*(Text(str(cell).replace("\u202f", " ")) for cell in row))
         made.add_section()
     console.print(made, soft_wrap=False)
 
@@ -115,7 +115,9 @@ def run(app: Callable[[], Any]) -> None:
     except Exception as error:
         if os.environ.get("PCBENCH_TRACEBACK"):
             raise
-        _refuse(f"{told(error)}; this is a fault of PCBench, please report it (PCBENCH_TRACEBACK=1 shows more)")
+        _refuse(
+            f"{told(error, ours=True)}; this is a fault of PCBench, please report it (PCBENCH_TRACEBACK=1 shows more)"
+        )
     finally:
         sys.stdout, sys.stderr = before
 

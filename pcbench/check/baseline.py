@@ -69,7 +69,7 @@ def load(profile: str) -> Result | None:
     path = place(profile)
     if not path.exists():
         return None
-    baseline = read_json(path)
+    baseline = read_json(path, _command(profile))
     wrong = fault(baseline, _Baseline)
     if wrong is None and baseline["profile"] != profile:
         wrong = f"profile is {baseline['profile']!r}"
@@ -263,7 +263,7 @@ def check_current(metrics: Result, parameters: Parameters, profile: str, results
     Raises:
         ResultError: they are not, a result is missing, or nothing says what made it.
     """
-    anew = f"make them anew with `make repro PROFILE={profile}`"
+    anew = f"make them anew with {params.remake(profile)}"
     tasks = read(results, parameters, profile)
     if _contents(summarise(tasks, profile)) != _contents(metrics):
         raise ResultError(

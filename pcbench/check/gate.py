@@ -122,8 +122,9 @@ def load_metrics(path: str | Path, parameters: Parameters, profile: str) -> Resu
         ResultError: they are missing, unreadable, not those of a report, of another profile, or made with other parameters
             than ``parameters`` (see `pcbench.params.load`): they say nothing of what would be measured now.
     """
-    metrics = read_json(path)
-    anew = "make it anew with `make repro`"
+    remake = params.remake(profile)
+    metrics = read_json(path, remake)
+    anew = f"make it anew with {remake}"
     if not isinstance(metrics, dict) or not metrics.get("profile") or not metrics.get("tasks"):
         raise ResultError(f"{str(path)!r} is no report's metrics.json: it has no profile or no tasks; {anew}")
     if metrics["profile"] != profile:

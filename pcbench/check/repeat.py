@@ -3,11 +3,11 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pcbench import stages
+from pcbench import params, stages
 from pcbench.check.comparison import Comparison, compare_sources, environment
 from pcbench.errors import InvalidParameters, ResultError
 from pcbench.params import STAGES
-from pcbench.report.results import read_source
+from pcbench.report.results import found, read_source
 
 _AGAIN = "again"
 
@@ -33,8 +33,15 @@ def repeat(result: str | Path, datasets: str | Path) -> Comparison:
         number = path.stem.removeprefix("seed-")
         path, seeds = path.parent, [int(number)] if number.isdecimal() else None
     stage = path.parent.name
-    if stage not in STAGES or not path.exists():
+    if stage not in STAGES:
         raise InvalidParameters(f"{str(result)!r} is no result; name one such as results/default/train/digits-mlp")
+    if not path.exists():
+        beside = ", ".join(str(other) for (kind, _), other in found(path.parents[1]).items() if kind == stage)
+        remake = params.remake(path.parents[1].name)
+        raise InvalidParameters(
+            f"{str(result)!r} does not exist. Results are not in git, {remake} makes them; of this stage there "
+            f"is {beside or 'none'}"
+        )
     recorded = read_source(stage, path.stem, path, seeds)
     parameters = {} if recorded.provenance is None else recorded.provenance.get("parameters", {})
     if stage not in parameters:

@@ -149,10 +149,19 @@ def committed_lock(lock: Path, revision: str = "HEAD") -> tuple[Lock, None] | tu
         return None, f"git: {error.strerror}"
     if done.returncode:
         told = done.stderr.decode(errors="replace").strip().partition("\n")[0]
-        return None, f"no git, or a new pipeline: {told}"
+        return None, told.removeprefix("fatal: ").rstrip(".")
     text = done.stdout.decode(errors="replace")
     place = f"{revision}:{lock}"
     return _formed(parse_yaml(text, place, ResultError, _REMEDY), place), None
+
+
+def is_revision(name: str) -> bool:
+    """Whether git knows a commit by this name."""
+    command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"]
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except OSError:
+        return False
 
 
 def _formed(lock, path):
@@ -174,4 +183,4 @@ def _listed(stages, profile):
     }
 
 
-_REMEDY = "take the committed one (`git checkout HEAD -- dvc.lock`, in its folder) and run `make repro`"
+_REMEDY = "take the committed one (`git checkout HEAD -- dvc.lock`, in its folder) and run `make repro` for its profile"

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pcbench import params
 from pcbench.check import reproduction
 from pcbench.errors import InvalidParameters, ResultError
 from pcbench.files import atomic
@@ -58,7 +59,7 @@ def pack(out: str | Path, profile: str, pipeline: Path) -> None:
     """
     results = Path("results") / profile
     if not found(results):
-        raise ResultError(f"{str(results)!r} holds no results; run `make repro` for this profile")
+        raise ResultError(f"{str(results)!r} holds no results; run {params.remake(profile)}")
     files = {f"results/{path.relative_to(results).as_posix()}": path for path in results.rglob("[!.]*.json")}
     beside = ("params.yaml", "requirements.lock", "expectations.yaml")
     files |= {path.name: path for path in (*map(Path, beside), pipeline / "dvc.yaml", pipeline / "dvc.lock")}
@@ -128,8 +129,15 @@ def _unpacked(path, folder):
 
 def _revision(revision, profile, path, folder):
     lock, reason = reproduction.committed_lock(path, revision)
+    if lock is None and reproduction.is_revision(revision):
+        raise InvalidParameters(
+            f"git revision {revision!r} has no {path}: no run of profile {profile!r} was committed there"
+        )
     if lock is None:
-        raise InvalidParameters(f"{revision!r} is no folder, no archive, and no git revision with {path} ({reason})")
+        raise InvalidParameters(
+            f"{revision!r} is no folder, no archive, and no git revision ({reason}); `git log --oneline -- {path}` lists "
+            "those with a run of this profile"
+        )
     # Imported here: it takes a second, and most comparisons are of folders.
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException

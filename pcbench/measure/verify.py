@@ -51,6 +51,13 @@ class Verification:
             for path, kind in self.fused.items()
         ]
 
+    def signs(self) -> list[str]:
+        """Say why bits differ where no number does."""
+        apart = [found for found in (self.total, self.buffers) if not found.bitwise_equal]
+        if not apart or any(found.max_ulp != 0 for found in apart):
+            return []
+        return ["no number differs: the bits that do are signs of zeros, and −0 is equal to 0, but has other bits"]
+
 
 def verify(
     model: nn.Module,

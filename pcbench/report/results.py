@@ -77,7 +77,7 @@ def read(results: str | Path, parameters: Parameters, profile: str) -> list[Task
     results = Path(results)
     names = params.profile(parameters, profile)["tasks"]
     if not any((results / stage).is_dir() for stage in STAGES):
-        raise ResultError(f"{str(results)!r} holds no results; run `make repro` for this profile")
+        raise ResultError(f"{str(results)!r} holds no results; run {params.remake(profile)}")
     return sorted((_task(results, name, parameters, profile) for name in names), key=_by_family)
 
 

@@ -263,7 +263,9 @@ def test_a_stage_writes_its_result_and_where_it_comes_from(pcbench, workplace):
     code, out, err = pcbench("exactness", "digits-mlp", "--profile", "smoke")
     assert code == 0, err
     path = workplace / "results" / "smoke" / "exactness" / "digits-mlp.json"
-    assert "results/smoke/exactness/digits-mlp.json" in out
+    said = out.splitlines()[-1]
+    assert said.startswith("digits-mlp: bit-identical to backpropagation: ")
+    assert "; Z-IL (1 of 1); Z-IL, state form (0 of 1); see results/smoke/exactness/digits-mlp.json" in said
     assert {"zil", "zil-state"} <= {entry["rule"] for entry in read_json(path)["results"]}
     record = read_json(path.with_name("digits-mlp.provenance.json"))
     assert record["threads"] == 1 and record["parameters"]["task"]["batch_size"] == 64
@@ -292,7 +294,7 @@ def reported(workplace, parameters):
 
 def test_a_check_without_a_report_or_expectations_is_refused(refused, workplace, reported):
     shutil.copy(ROOT / "expectations.yaml", workplace)
-    refused("check", "--profile", "smoke", parts=["metrics.json' does not exist", "dvc repro"])
+    refused("check", "--profile", "smoke", parts=["metrics.json' does not exist", "make repro PROFILE=smoke"])
     reported().write_text('{"profile": "smo')
     refused("check", "--profile", "smoke", parts=["metrics.json' cannot be read", "delete it"])
     reported()
@@ -470,6 +472,23 @@ class Fused(nn.Module):
 
 def fused():
     return batch(Fused())
+
+def misfit():
+    return batch(nn.Sequential(nn.Linear(4, 5), nn.Linear(6, 3)))
+
+def misfit_loss():
+    return *good()[:2], torch.rand(6), nn.CrossEntropyLoss()
+
+class Dead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x) - 100.0) * -1.0)
+
+def dead():
+    return batch(Dead())
 """
 
 
@@ -496,6 +515,22 @@ def test_verifys_exit_code_is_its_verdict(verify, options, code):
     assert found == code, err
     assert ("is NOT bit-identical" in out) == bool(code)
     assert all(name in out for name in ("0.weight", "2.bias", "all parameters"))
+
+
+def test_zeros_of_another_sign_are_named_where_no_number_differs(verify):
+    """The state form takes x − μ, which is +0 where a gradient is −0."""
+    code, out, err = verify("dead", "--rule", "zil-state", "--no-ablations")
+    assert code == 1 and "no number differs: the bits that do are signs of zeros" in out, err
+    for name, rule in (("dead", "zil"), ("good", "il")):
+        assert "signs of zeros" not in verify(name, "--rule", rule, "--no-ablations")[1]
+
+
+def test_numbers_are_written_as_in_the_report(verify):
+    """In groups of three digits, on every terminal: a narrow space would be a question mark on most."""
+    _, out, _ = verify("good", "--rule", "zil-state", "--no-ablations")
+    assert "\u202f" not in out and not re.search(r"\d{4} *│ (yes|no)", out)
+    _, out, _ = verify("good", "--rule", "il", "--no-ablations")
+    assert re.search(r"│ (\d{1,3}( \d{3})+|\d\.\de\d+) *│ no", out), out
 
 
 def test_a_fused_network_is_converted_or_kept_whole_and_told_of(verify):
@@ -560,6 +595,8 @@ def test_where_no_program_can_be_captured_prove_exits_with_two_and_the_reason(ve
         ("good", ["--rule", "il", "--gamma", "nan"], ["gamma=nan"]),
         ("raising", [], ["the factory raising() failed", "KeyError: 'weights'", "own.py:33"]),
         ("raising_loss", [], ["Sequential or its loss fails", "ValueError: no such class", "own.py:36"]),
+        ("misfit", [], ["Sequential or its loss fails", "cannot be multiplied (6x5 and 6x3), in '1' (Linear))"]),
+        ("misfit_loss", [], ["Sequential or its loss fails", ", in CrossEntropyLoss)"]),
         ("leaving", [], ["the factory leaving() failed", "SystemExit: 0"]),
         ("leaving_forward", [], ["Leaving or its loss fails", "SystemExit: 0"]),
         ("twice", [], ["Twice", "no second time"]),

@@ -330,6 +330,26 @@ def test_a_result_without_provenance_cannot_be_reproduced(first, pcbench, tmp_pa
     assert code == 2 and "is no result" in err
 
 
+def test_a_result_that_is_not_here_is_told_from_what_is_no_result(first, pcbench, tmp_path):
+    code, _, err = pcbench("reproduce", f"results/smoke/train/{TASK}")
+    assert code == 2 and "`make repro PROFILE=smoke` makes them; of this stage there is none" in err
+    shutil.copytree(first, tmp_path / "results/smoke")
+    code, _, err = pcbench("reproduce", "results/smoke/train/digits")
+    assert code == 2 and f"of this stage there is results/smoke/train/{TASK}" in err and err.count("\n") == 1
+
+
+def test_a_revision_that_is_not_there_is_told_from_one_without_a_run(tmp_path, monkeypatch, pcbench):
+    monkeypatch.chdir(tmp_path)
+    identity = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false")
+    for arguments in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "empty"]):
+        subprocess.run(["git", *arguments], check=True, capture_output=True)
+    code, _, err = pcbench("compare", "nowhere", "HEAD")
+    assert code == 2 and "'nowhere' is no folder, no archive, and no git revision" in err and err.count("\n") == 1
+    code, _, err = pcbench("compare", "HEAD", "nowhere", "--profile", "smoke")
+    said = "git revision 'HEAD' has no profiles/smoke/dvc.lock: no run of profile 'smoke' was committed there"
+    assert code == 2 and said in err and err.count("\n") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [TASK, f"{TASK}/seed-1.json"])
 def test_a_result_is_reproduced_from_its_provenance_and_one_flipped_bit_is_found(pcbench, tmp_path, which):

@@ -16,7 +16,7 @@ import pytest
 import test_claims
 import yaml
 
-from pcbench import data, params, tasks
+from pcbench import brief, data, params, tasks
 from pcbench.errors import PCBenchError, ResultError
 from pcbench.files import read_json, write_json
 from pcbench.measure import certificates, conformance, cost, exactness, scaling, zoo
@@ -114,6 +114,23 @@ def change(path, edit):
     value = read_json(path)
     edit(value)
     write_json(path, value)
+
+
+@pytest.mark.parametrize("stage", params.STAGES)
+def test_a_stage_says_in_one_line_what_it_has_found_and_where_it_is(results, stage):
+    name = {"zoo": "squeezenet1_1", "scaling": "depth"}.get(stage, "digits-mlp")
+    path = results / stage / (name if stage == "train" else f"{name}.json")
+    line = brief.found(stage, name, path)
+    assert line.startswith(f"{name}: ") and line.endswith(f"; see {path}") and "\n" not in line
+    records = [read_json(each) for each in (sorted(path.glob("seed-*")) if path.is_dir() else [path])]
+    if stage == "train":
+        zil = [r["metrics"]["test_accuracy"] for each in records for r in each["results"] if r["rule"] == "zil"]
+        assert f"Z-IL ({100 * sum(zil) / len(zil):.1f} %)" in line
+    elif stage == "cost":
+        (zil,) = (r["metrics"]["ratio"]["median"] for r in records[0]["results"] if r["rule"] == "zil")
+        assert f"Z-IL ({writing.ratio(zil)} ×)" in line and "BP (" not in line
+    elif stage in ("exactness", "proof", "zoo"):
+        assert re.search(r"Z-IL \((\d+) of \1\)", line)
 
 
 def test_every_file_that_is_promised_is_there_and_the_same_results_give_the_same_bytes(results, tmp_path):
