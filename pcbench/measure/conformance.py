@@ -25,7 +25,7 @@ DISTANCES, EQUALITY = "float64", "float32"
 def of_rule(matched: Matched, settings: Settings, rule: str) -> list[Result]:
     """Compare one rule's first weight update with backpropagation's, at each of its settings.
 
-    In float64; in float32 too where it is equal there, or equal up to a power of two. Of the first setting whose bits are
+    In float64; in float32 too where it is equal there, or equal up to powers of two. Of the first setting whose bits are
     backpropagation's in both, the program is compared as well.
 
     Args:
@@ -92,8 +92,8 @@ def _measured(matched, seed, entry, dtype):
 
 
 def _claims(metrics: dict[str, Any]) -> bool:
-    """Whether a gradient is backpropagation's up to a power of two, but perhaps for the signs of zeros."""
-    return metrics["l2"] == 0 or metrics["scaled_bitwise"]
+    """Whether a gradient is backpropagation's, but perhaps for the signs of zeros, or each tensor's times a power of two."""
+    return metrics["l2"] == 0 or metrics["scaled_tensors"] == len(metrics["scales"])
 
 
 def _certificate(matched, seed, entry):

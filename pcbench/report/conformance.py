@@ -39,7 +39,7 @@ def conformance(tasks: Sequence[TaskResults], metrics: Result) -> Table:
     seeds = {len({record["seed"] for record in task.conformance.records}) for task in tasks}
     caption = (
         "One weight update of each rule against BP's, at the best of the settings tried: equal as a program, by every bit, "
-        "by every number (zeros may differ in sign) or up to rounding; equal up to one scale; approaching it as T grows, or "
+        "by every number (zeros may differ in sign) or up to rounding; equal up to scale; approaching it as T grows, or "
         "as another option goes to its limit, with the rate at which the distance falls and its 95 % interval; or none of "
         "these. An approach is one among the settings tried: the distance still falls at their end. Distance: "
         "‖g − g_BP‖ / ‖g_BP‖. Scale: ⟨g, g_BP⟩ / ⟨g_BP, g_BP⟩. After one scale, and after one each tensor: the distance that "
@@ -80,7 +80,8 @@ def told(cell: Result) -> str:
     if kind == verdicts.EQUAL:
         return {verdicts.PROGRAM: SAME_PROGRAM, verdicts.BITS: BIT_IDENTICAL}.get(by, "the same numbers")
     if kind == verdicts.SCALED:
-        return f"{kind}, {'bit for bit' if by == verdicts.BITS else 'and to rounding'}"
+        whose = "one each tensor" if cell["of"] == verdicts.MEASURES["tensor_residual"] else "one for all"
+        return f"{kind} ({whose}), {'bit for bit' if by == verdicts.BITS else 'and to rounding'}"
     return f"{kind} {cell['of']}" if kind == verdicts.APPROACHES else kind
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from pcbench.params import Result
 from pcbench.report.fits import exponent, slope
 
-EQUAL, ROUNDING, SCALED = "equal", "equal up to rounding", "equal up to a scale"
+EQUAL, ROUNDING, SCALED = "equal", "equal up to rounding", "equal up to scale"
 APPROACHES, DOES_NOT = "approaches", "does not"
 # By what two gradients are equal: every operation, every bit, every number (zeros may differ in their signs), or all but
 # rounding.
@@ -24,10 +24,10 @@ LEAST_POINTS = 3
 # One that has come to its floor does not.
 STILL_FALLING = 2**-0.5
 
-# What may approach zero, and what is approached then; the first that does is the verdict's.
+# What may be zero or approach it, and what is met or approached then; the first that does is the verdict's.
 MEASURES = {
     "relative_l2": "BP",
-    "residual": "a multiple of BP",
+    "residual": "BP with a scale",
     "tensor_residual": "BP with a scale for each tensor",
 }
 FIGURES = ("relative_l2", "scale", "residual", "tensor_residual", "tensors", "scaled_tensors")
@@ -41,8 +41,8 @@ def verdict(records: Sequence[Result]) -> Result:
 
     Returns:
         ``{"verdict", "by", "of", "rate", "settings", "options", ...}``: the verdict, what an equality rests on, what is
-        approached and how fast (`approach`), how many settings were tried, and the one that the other figures are of, which
-        stand as they were measured, of the farthest seed. None where there is no such thing.
+        approached or met up to scale, how fast (`approach`), how many settings were tried, and the one that the other figures
+        are of, which stand as they were measured, of the farthest seed. None where there is no such thing.
     """
     settings = [_Setting(of_setting) for of_setting in _by_options(records)]
     found = _equal(settings) or _scaled(settings) or _approaching(settings)
@@ -68,9 +68,14 @@ class _Setting:
         """Whether something holds in every dtype, and of every seed; the other dtypes were only asked where it may."""
         return len({record["dtype"] for record in self.records}) > 1 and all(map(holds, self.metrics))
 
-    def one_power(self):
-        """Whether the scales of all seeds and dtypes are the same power of two."""
-        return len({round(math.log2(abs(each["scale"]))) for each in self.metrics}) == 1
+    def scaled(self):
+        """Whether the bits are backpropagation's times one power of two, the same of every seed and dtype."""
+        same = self.everywhere(lambda metrics: metrics["scaled_bitwise"])
+        return same and len({round(math.log2(abs(each["scale"]))) for each in self.metrics}) == 1
+
+    def scaled_by_tensor(self):
+        """Whether that holds of every tensor with a power of its own."""
+        return self.everywhere(lambda metrics: metrics["scaled_tensors"] == len(metrics["scales"]))
 
     def figures(self):
         shown = max(self.distances, key=lambda each: np.inf if each["relative_l2"] is None else each["relative_l2"])
@@ -104,12 +109,13 @@ def _equal(settings):
 
 
 def _scaled(settings):
-    for setting in settings:
-        if setting.everywhere(lambda m: m["scaled_bitwise"]) and setting.one_power():
-            return {"verdict": SCALED, "by": BITS, "at": setting}
-    nearest = _nearest(settings, "residual")
-    if nearest.worst("residual") <= ROUNDING_LEVEL:
-        return {"verdict": SCALED, "by": ROUNDED, "at": nearest}
+    for measure, exact in (("residual", _Setting.scaled), ("tensor_residual", _Setting.scaled_by_tensor)):
+        scaled = {"verdict": SCALED, "of": MEASURES[measure]}
+        for setting in filter(exact, settings):
+            return {**scaled, "by": BITS, "at": setting}
+        nearest = _nearest(settings, measure)
+        if nearest.worst(measure) <= ROUNDING_LEVEL:
+            return {**scaled, "by": ROUNDED, "at": nearest}
     return None
 
 

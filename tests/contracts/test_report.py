@@ -258,6 +258,31 @@ def test_certificates_and_controls_are_told_apart(results, tmp_path):
     assert "<span>Table 5</span> Certificates" in page
 
 
+def test_what_each_rule_is_of_backpropagation_stands_in_table_6(results, tmp_path):
+    summary = build(results, tmp_path / "out", "default", parameters())
+    for name in TASKS:
+        found = summary["tasks"][name]["conformance"]
+        assert {rule: cell["verdict"] for rule, cell in found.items()} == {
+            **{"zil": "equal", "zil-state": "equal up to rounding"},
+            **{"fixed-prediction": "equal", "one-step": "approaches"},
+        }
+        assert (found["zil"]["by"], found["one-step"]["of"]) == ("program", "BP with a scale for each tensor")
+        assert found["one-step"]["options"] == {"gamma": 0.25} and found["one-step"]["settings"] == 3
+    rows = (tmp_path / "out/tables/conformance.md").read_text(encoding="utf-8").splitlines()
+    assert sum("the same program" in row for row in rows) == len(TASKS)
+    assert sum("approaches BP with a scale for each tensor" in row for row in rows) == len(TASKS)
+    page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    assert "<span>Table 6</span> Conformance" in page and 'href="#source-conformance-digits-mlp"' in page
+
+
+def test_a_setting_that_was_not_tried_is_missed(results, tmp_path):
+    for path in results.glob("conformance/*.provenance.json"):
+        path.unlink()
+    change(results / "conformance/digits-mlp.json", lambda value: value["results"].pop())
+    with pytest.raises(ResultError, match=r"conformance/digits-mlp\.json' has the settings .*'gamma': 0\.25"):
+        build(results, tmp_path / "out", "default", parameters())
+
+
 def test_a_control_that_is_called_equal_makes_no_claim(results, tmp_path):
     def equal(value):
         value["results"][-1]["metrics"] = value["results"][0]["metrics"]
