@@ -129,6 +129,17 @@ def conformance(
 
 
 @app.command()
+def conditions(
+    task: TaskName,
+    profile: Profile = "default",
+    params_file: ParamsFile = Path("params.yaml"),
+    datasets: Datasets = Path("datasets"),
+) -> None:
+    """Break Z-IL's conditions on a grid, and compare its update with the free energy's gradients (Tables 8 and 9)."""
+    say(f"wrote {stages.conditions(_experiment(task, profile, params_file, datasets))}")
+
+
+@app.command()
 def zoo(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="a classifier of torchvision, such as resnet18")],
     profile: Profile = "default",

@@ -20,8 +20,8 @@ Result = dict[str, Any]  # what a stage writes, a record of it, its provenance, 
 
 _PACKAGE = code.PACKAGE
 REFERENCE = "bp"  # the rule that all others are held to
-STAGES = ("exactness", "cost", "train", "proof", "conformance", "zoo", "scaling")
-OF_TASKS = STAGES[:5]
+STAGES = ("exactness", "cost", "train", "proof", "conformance", "conditions", "zoo", "scaling")
+OF_TASKS = STAGES[:6]
 
 
 def _identifier(name: str) -> str:
@@ -106,6 +106,37 @@ class _Conformance(Form):
     grids: dict[str, Table[Some[Annotated[Any, AfterValidator(_option)]]]]
 
 
+_Step = Annotated[float, Field(gt=0)]
+_Deviation = Annotated[float, Field(ge=0)]
+
+
+def _both_sides(kept: float) -> AfterValidator:
+    """Of values of one condition: the one that keeps it, and others."""
+
+    def check(values: list[float]) -> list[float]:
+        if kept not in values or len(values) < 2:
+            raise ValueError(f"{kept:g}, which keeps the condition, must be among them, and another that does not")
+        return values
+
+    return AfterValidator(check)
+
+
+class _FreeEnergy(Form):
+    reductions: Some[Literal["mean", "sum"]]
+    residual: Annotated[float, Field(gt=0)]
+    evaluations: Positive
+
+
+class _Conditions(Form):
+    dtype: Literal["float32", "float64"]
+    seed: Natural
+    rounding: Annotated[float, Field(gt=0)]
+    rules: Annotated[_Rules, Field(max_length=1)]
+    gammas: Annotated[Some[_Step], _both_sides(1)]
+    sigmas: Annotated[Some[_Deviation], _both_sides(0)]
+    free_energy: _FreeEnergy
+
+
 class _Zoo(Form):
     batch_size: Positive
     seed: Natural
@@ -154,6 +185,7 @@ class _Parameters(Form):
     train: _Train
     proof: _Proof
     conformance: _Conformance
+    conditions: _Conditions
     zoo: _Zoo
     scaling: _Scaling
 

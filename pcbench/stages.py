@@ -15,6 +15,7 @@ from pcbench import code, instructions, params, workers
 from pcbench.files import alone, check_writable, read_json, write_json
 from pcbench.graph import Graph
 from pcbench.measure import certificates
+from pcbench.measure import conditions as conditions_measure
 from pcbench.measure import cost as cost_measure
 from pcbench.measure import exactness as exactness_measure
 from pcbench.measure.matched import Matched
@@ -148,6 +149,18 @@ def conformance(experiment: Experiment) -> Path:
     return _write(path, result, recorded, matched.data.sha256)
 
 
+def conditions(experiment: Experiment) -> Path:
+    """Tables 8 and 9 for one task: Z-IL's conditions on a grid, and the free energy. Returns the result's path."""
+    recorded, path, settings = _begun("conditions", experiment)
+    matched = _matched(experiment)
+    reproducible()
+    jobs = [(experiment, *part) for part in conditions_measure.parts(settings)]
+    with progress(f"conditions {experiment.task}", conditions_measure.size(settings)) as advance:
+        measured = workers.in_processes(_measure_conditions, jobs, advance, reproducible)
+    result = conditions_measure.conditions(matched.task, settings, measured)
+    return _write(path, result, recorded, matched.data.sha256)
+
+
 def zoo(experiment: Experiment) -> Path:
     """Tables 4 and 5 for one of torchvision's classifiers, which stands in the task's place. Returns the result's path."""
     from pcbench.measure import zoo as zoo_measure  # brings torchvision, which the other stages need not wait for
@@ -235,6 +248,12 @@ def _conform(experiment, rule):
     found = of_rule(_matched(experiment), params.section(experiment.parameters, "conformance"), rule)
     workers.advance()
     return found
+
+
+def _measure_conditions(experiment, what, value):
+    """In a worker: see `pcbench.measure.conditions.measure`."""
+    settings = params.section(experiment.parameters, "conditions")
+    return conditions_measure.measure(_matched(experiment), settings, what, value, workers.advance)
 
 
 def _train_seed(experiment, seed, epochs, checkpoint):

@@ -29,7 +29,9 @@ FORMATS = {f"pcbench/data/{name}.py" for name in ("_images", "_packages", "_text
 SHIPPED = ("py", "j2", "css", "js", "yaml")
 _STAGE = re.compile(r"^  (\w+):\n(?:    .*\n|\n)+", re.MULTILINE)
 _DEPS = re.compile(r"^( +)deps:.*\n((?:\1  - .*\n)+)", re.MULTILINE)
-_RULES = re.compile(r"^( +)- (exactness|cost|train|proof|conformance|scaling)\n((?:\1- rules\..*\n)*)", re.MULTILINE)
+_RULES = re.compile(
+    r"^( +)- (exactness|cost|train|proof|conformance|conditions|scaling)\n((?:\1- rules\..*\n)*)", re.MULTILINE
+)
 _ITEMS = re.compile(r"^( +)(\w+): # by `make profiles`\n((?:\1  .*\n)*)", re.MULTILINE)
 
 

@@ -19,7 +19,7 @@ from pcbench.params import Parameters, Result, Settings
 from pcbench.provenance import digest
 
 PASS, FAIL, NOT_COMPARABLE = "pass", "fail", "not comparable"
-_OfTasks = Literal["exactness", "weights", "accuracy", "cost", "proof", "conformance"]
+_OfTasks = Literal["exactness", "weights", "accuracy", "cost", "proof", "conformance", "conditions"]
 _OwnNames = Literal["zoo", "scaling"]  # whose figures are of models and axes, not of tasks
 OF_TASKS: tuple[str, ...] = get_args(_OfTasks)
 OWN_NAMES: tuple[str, ...] = get_args(_OwnNames)
@@ -62,6 +62,7 @@ class _Expectations(Form):
     cost: dict[str, _Bounds] = Field(default_factory=dict)
     proof: dict[str, _Bounds] = Field(default_factory=dict)
     conformance: dict[str, _Bounds] = Field(default_factory=dict)
+    conditions: dict[str, _Bounds] = Field(default_factory=dict)
     zoo: dict[str, _Bounds] = Field(default_factory=dict)
     scaling: dict[str, _Bounds] = Field(default_factory=dict)
     baseline: _Baseline = Field(default=cast(Any, None))  # it may be left out, but not be empty

@@ -17,7 +17,7 @@ from pcbench.provenance import SIDECAR, sidecar
 
 Lock = dict[str, Any]  # a parsed dvc.lock
 
-DETERMINISTIC = ("exactness@", "train@", "proof@", "conformance@", "zoo@")
+DETERMINISTIC = ("exactness@", "train@", "proof@", "conformance@", "conditions@", "zoo@")
 IDENTICAL, DIFFERS, NOT_COMPARABLE = "identical", "differs", "not comparable"
 
 

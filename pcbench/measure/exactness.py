@@ -1,9 +1,12 @@
 """Table 1: how far one weight update of each rule is from backpropagation's."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Self
 
 import torch
+from torch import Tensor, nn
 
 from pcbench.files import finite_or_none
 from pcbench.graph import Graph
@@ -12,8 +15,47 @@ from pcbench.measure.fingerprint import trace
 from pcbench.measure.matched import Matched, make_rule
 from pcbench.params import Result, Settings
 from pcbench.randomness import global_stream
-from pcbench.rules import Backprop
+from pcbench.rules import Backprop, Loss, Rule
 from pcbench.tasks import Task
+
+
+@dataclass(frozen=True)
+class FirstUpdate:
+    """The first weight update of a task's training, which is the same one for every rule.
+
+    Attributes:
+        model: with the initial weights of ``seed``, in one dtype; no update changes it.
+        inputs, targets: the first batch.
+        loss: maps ``(outputs, targets)`` to the mean loss over the batch.
+        seed: what dropout masks are drawn from.
+    """
+
+    model: nn.Module
+    inputs: Tensor
+    targets: Tensor
+    loss: Loss
+    seed: int
+
+    @classmethod
+    def of(cls, matched: Matched, dtype: str, seed: int) -> Self:
+        """Return it for one dtype, ``"float32"`` or ``"float64"``, and one seed of the initial weights and the batch.
+
+        Raises:
+            InvalidParameters: no model can be made of the task's settings.
+        """
+        inputs, targets = matched.first_batch(seed)
+        model = matched.model(seed).to(getattr(torch, dtype))
+        inputs = inputs.to(getattr(torch, dtype)) if inputs.is_floating_point() else inputs
+        return cls(model, inputs, targets, matched.task.loss, seed)
+
+    def gradients(self, rule: Callable[[nn.Module], Rule], loss: Loss | None = None) -> dict[str, Tensor | None]:
+        """Return each parameter's gradient, or None, under ``rule(model)``; on another ``loss`` if one is given.
+
+        Raises:
+            NonFiniteLoss: the loss is NaN or infinite.
+        """
+        with global_stream(self.seed, "dropout", 0):
+            return weight_update(self.model, rule, self.inputs, self.targets, loss or self.loss).gradients
 
 
 def batches(settings: Settings) -> list[tuple[str, int]]:
@@ -41,23 +83,16 @@ def compare_rules(
         InvalidParameters: no model, or no rule, can be made of their entries.
         NonFiniteLoss: the loss is NaN or infinite.
     """
-    inputs, targets = matched.first_batch(seed)
-    model = matched.model(seed).to(getattr(torch, dtype))
-    inputs = inputs.to(getattr(torch, dtype)) if inputs.is_floating_point() else inputs
-
-    def update(rule):
-        with global_stream(seed, "dropout", 0):
-            return weight_update(model, rule, inputs, targets, matched.task.loss).gradients
-
-    reference = update(Backprop)
+    first = FirstUpdate.of(matched, dtype, seed)
+    reference = first.gradients(Backprop)
     results = []
     for name, entry in settings["rules"].items():
-        actual = update(lambda copied, entry=entry: make_rule(entry, copied, seed))
+        actual = first.gradients(partial(make_rule, entry, seed=seed))
         metrics = {key: finite_or_none(value) for key, value in asdict(compare(actual, reference)).items()}
         record = {"rule": name, "label": entry["label"], "dtype": dtype, "seed": seed, "metrics": metrics}
         results.append({**record, "fingerprints": trace(actual)})
         advance()
-    return {"identities": _identities(model, inputs), "results": results}
+    return {"identities": _identities(first.model, first.inputs), "results": results}
 
 
 def exactness(task: Task, compared: Sequence[Result]) -> Result:

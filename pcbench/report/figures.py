@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from pcbench.params import REFERENCE
-from pcbench.report import panels
+from pcbench.report import panels, writing
 from pcbench.report.panels import GRID, INK, PAPER, Style, Styles
 from pcbench.report.results import Source, TaskResults
 
@@ -53,9 +53,9 @@ class Drawing:
     Attributes:
         name: the stem of its files.
         title, caption: what it shows; what lines and bands are, and of which kind the figures are.
-        stage: the stage whose result of that name each panel shows.
+        stage: the stage whose result of that name, or task, each panel shows.
         draw: one of `pcbench.report.panels`: draws one thing into a panel.
-        shown: ``{name: thing}``, a panel each, in order.
+        shown: ``{name: thing}``, a panel each, in order; of several of one task, ``task, which``.
         styles: see `styles`.
         height: of a panel, in inches.
     """
@@ -86,7 +86,7 @@ class Drawing:
 
 
 def build(tasks: Sequence[TaskResults], rules: Iterable[str], scaling: Sequence[Source] = ()) -> tuple[Drawing, ...]:
-    """Return the figures in the order of the page: divergence, loss, accuracy, cost, scaling (where there is any).
+    """Return the figures in the order of the page: divergence, loss, accuracy, cost, scaling (where any), conditions.
 
     Args:
         tasks: list of `pcbench.report.results.TaskResults`.
@@ -151,7 +151,31 @@ def build(tasks: Sequence[TaskResults], rules: Iterable[str], scaling: Sequence[
                 looks,
             )
         )
-    return tuple(found)
+    return *found, _conditions(tasks, looks)
+
+
+def _conditions(tasks, looks):
+    shown = {
+        f"{task.name}, {'' if layer_dependent else 'not '}layer-dependent": (
+            [point for point in record["metrics"]["grid"] if point["layer_dependent"] == layer_dependent],
+            task.conditions.files[0]["rounding"],
+        )
+        for task in tasks
+        for record in task.conditions.records
+        for layer_dependent in (True, False)
+    }
+    bound = max(task.conditions.files[0]["rounding"] for task in tasks)
+    return Drawing(
+        "conditions",
+        "Z-IL’s conditions: distance from BP’s gradient over γ and σ",
+        "One weight update of Z-IL in state form. All three conditions are met in the lower right corner of the panels that "
+        f"are layer-dependent. A framed 0 is zero to rounding, {writing.scientific(bound)} or less; each power of ten has a "
+        "colour. Exact.",
+        "conditions",
+        panels.conditions,
+        shown,
+        looks,
+    )
 
 
 def styles(rules: Iterable[str], tasks: Sequence[TaskResults], scaling: Sequence[Source] = ()) -> dict[str, Style]:

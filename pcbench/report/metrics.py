@@ -1,6 +1,6 @@
 """The figures of the report in one JSON value: results summarised over seeds, and nothing measured."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ def summarise(
 
     Returns:
         ``{"schema", "profile", "labels": {rule: label}, "tasks": {task: {"family", "identities", "exactness", "cost",
-        "accuracy", "weights", "proof", "conformance"}}, "timed_on", "zoo": {model: {..., "proof"}},
+        "accuracy", "weights", "proof", "conformance", "conditions"}}, "timed_on", "zoo": {model: {..., "proof"}},
         "scaling": {axis: {rule: {...}}}}``; figures have the names and shapes that their stages gave them, those of
         conformance are `pcbench.report.verdicts.verdict`'s, and ``timed_on`` is `machine` of the costs. None stands for a
         divergence that is not a finite number, and for an interval that the seeds, or the sizes, do not give.
@@ -80,6 +80,10 @@ def _summary(task):
         },
         "proof": {rule: _certificate(records[0]["metrics"]) for rule, records in _by_rule(task.proof).items()},
         "conformance": {rule: verdict(records) for rule, records in _by_rule(task.conformance).items()},
+        "conditions": {
+            rule: conditions(records[0], task.conditions.files[0]["rounding"])
+            for rule, records in _by_rule(task.conditions).items()
+        },
     }
 
 
@@ -117,6 +121,70 @@ def _exactness(records):
         "bitwise_equal": all(same),
         "seeds": len(same),
         "seeds_equal": sum(same),
+    }
+
+
+CONDITIONS: dict[str, Callable[[Result], bool]] = {  # of Z-IL, and which points of the grid keep them
+    "zero_initial_error": lambda point: point["sigma"] == 0,
+    "unit_step": lambda point: point["gamma"] == 1,
+    "layer_dependent": lambda point: point["layer_dependent"],
+}
+
+
+def conditions(record: Result, rounding: float) -> Result:
+    """Judge sufficiency and necessity apart: all three conditions kept, and one of them alone given up.
+
+    Args:
+        record: a rule's, of the stage conditions.
+        rounding: the largest relative distance that is zero to rounding.
+
+    Returns:
+        ``sufficient`` and ``relative_l2`` of the point that keeps all three. Under the name of each condition, of the points
+        without it that keep the other two: whether it is ``necessary`` (none of them is zero), how many ``points`` there
+        are, how many of them are ``zero``, and the ``least`` and ``largest`` distance. Under ``otherwise`` the same of all
+        points that lack any. Under ``free_energy``, by reduction, F along Z-IL's inference and at its least, and Z-IL's
+        update beside −∂F/∂θ.
+    """
+    kept: dict[tuple[bool, ...], list[float | None]] = {}
+    for point in record["metrics"]["grid"]:
+        key = tuple(holds(point) for holds in CONDITIONS.values())
+        kept.setdefault(key, []).append(point["relative_l2"])
+    whole = kept.pop((True,) * len(CONDITIONS))
+    without = {
+        name: kept[tuple(other != place for other in range(len(CONDITIONS)))] for place, name in enumerate(CONDITIONS)
+    }
+    counted = {name: _spread(values, rounding) for name, values in without.items()}
+    return {
+        "sufficient": all(_is_zero(value, rounding) for value in whole),
+        "relative_l2": worst(whole),
+        **{name: {"necessary": spread["zero"] == 0, **spread} for name, spread in counted.items()},
+        "otherwise": _spread([value for values in kept.values() for value in values], rounding),
+        "free_energy": {reduction: _energy(found) for reduction, found in record["metrics"]["free_energy"].items()},
+    }
+
+
+def _spread(values, rounding):
+    finite = [value for value in values if value is not None]
+    zero = sum(_is_zero(value, rounding) for value in values)
+    return {"points": len(values), "zero": zero, "least": min(finite, default=None), "largest": worst(values)}
+
+
+def _is_zero(value, rounding):
+    return value is not None and value <= rounding
+
+
+def _energy(found):
+    """F along Z-IL's inference and at its least, Z-IL's update beside its slopes; at one time, the nearest of all times."""
+    energies, passed = found["energy"], found["at_one_time"]
+    finite = [(cosine, t) for t, cosine in enumerate(passed["cosine"]) if cosine is not None]
+    cosine, t = max(finite, default=(None, None))
+    distances = [value for value in passed["relative_l2"] if value is not None]
+    return {
+        "start": energies[0],
+        "end": energies[-1],
+        "largest": worst(energies),
+        "settled": found["settled"],
+        "at_one_time": {"cosine": cosine, "t": t, "relative_l2": min(distances, default=None)},
     }
 
 

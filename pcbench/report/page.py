@@ -22,6 +22,8 @@ _COLOURS = {
     panels.INK: "currentColor",
     panels.PAPER: "none",
     **{colour: f"var(--rule-{i}, {colour})" for i, colour in enumerate(figures.PALETTE)},
+    **{colour: f"var(--heat-{i}, {colour})" for i, colour in enumerate(panels.HEAT)},
+    **{colour: f"var(--heat-ink-{i}, {colour})" for i, colour in enumerate(panels.HEAT_INKS)},
 }
 
 
@@ -79,7 +81,7 @@ def render(
         by_path=by_path,
         sources_of=sources_of,
         shown={name: {row["anchor"] for rows in found.values() for row in rows} for name, found in sources_of.items()},
-        good={writing.BIT_IDENTICAL, writing.EQUAL, writing.SAME_PROGRAM},
+        good={writing.BIT_IDENTICAL, writing.EQUAL, writing.SAME_PROGRAM, writing.SUFFICIENT, writing.NECESSARY},
         tones={REPRODUCED: "good", REFUTED: "bad", NOT_TESTED: "quiet"},
         css=loader.get_source(environment, "page.css")[0],
         js=loader.get_source(environment, "page.js")[0],
@@ -155,11 +157,14 @@ def _figure_text(value):
 def _panels(drawing, by_anchor):
     """Each panel of a figure as an inline SVG of its own, which flows with the page's width, and the result behind it."""
     drawn = {name: figures.svg(drawing.figure([name])) for name in drawing.shown}
+    # Of several panels of one task, each says after a comma which it is.
+    of = {name: name.partition(",")[0] for name in drawn}
     return [
         {
             "name": name,
+            "task": of[name],
             "svg": _inline(svg, f"{drawing.name}-{name}", f"{drawing.title}: {name}"),
-            "source": by_anchor.get(_anchor(drawing.stage, name)),
+            "source": by_anchor.get(_anchor(drawing.stage, of[name])),
         }
         for name, svg in drawn.items()
     ]
@@ -172,6 +177,7 @@ def _anchor(stage, task):
 def _inline(svg, name, label):
     """Make a figure's SVG part of a page: colours that follow the scheme, and identifiers of its own."""
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    name = re.sub(r"\W+", "-", name)
     svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     svg = re.sub("|".join(_COLOURS), lambda match: _COLOURS[match[0]], svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)

@@ -1,19 +1,27 @@
 """The panels of the report's figures: each function draws one task, or one axis of scaling, into a panel."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from pcbench.params import REFERENCE
+from pcbench.params import REFERENCE, Result
 from pcbench.report import writing
 from pcbench.report.results import Source, TaskResults
 
 INK, GRID, PAPER = "#24292f", "#8c959f", "#ffffff"
+# Of distances, a colour for each power of ten from 1e-4 to 1e4, and one below and above: viridis, whose lightness falls
+# throughout, so that it is read in grey and by the colour-blind; and the inks of what is written on its light and dark half.
+HEAT = ("#fde725", "#b5de2b", "#6ece58", "#35b779", "#1f9e89", "#26828e", "#31688e", "#3e4989", "#482878", "#440154")
+HEAT_INKS = ("#111111", "#fefefe")
+_DECADES = 10.0 ** np.arange(-4, 5)
 MOST_POINTS = 300
 _MARKS = 8  # along a line with more points than that
 
@@ -149,6 +157,50 @@ def scaling(panel: Axes, source: Source, styles: Styles) -> None:
     panel.set_ylabel("time per weight update, ms")
     panel.set_ylim(top=8 * panel.get_ylim()[1])  # room for the legend above IL's line, which ends before the others
     panel.legend(loc="upper left", ncols=2)
+
+
+def conditions(panel: Axes, shown: tuple[Sequence[Result], float], styles: Styles) -> None:
+    """Draw distances from BP's gradient over γ and σ: a cell each, in its power of ten's colour, with its figure.
+
+    What is zero to rounding is no colour of the scale: a framed 0.
+
+    Args:
+        panel: the panel.
+        shown: the points of the grid that are layer-dependent, or those that are not; the largest distance that is rounding.
+        styles: those of rules, of which nothing is drawn here.
+    """
+    points, rounding = shown
+    gammas, sigmas = (sorted({point[key] for point in points}) for key in ("gamma", "sigma"))
+    norm, heat = BoundaryNorm(_DECADES, len(HEAT), extend="both"), ListedColormap(HEAT)
+    for point in points:
+        x, y, value = gammas.index(point["gamma"]), sigmas.index(point["sigma"]), point["relative_l2"]
+        zero = value is not None and value <= rounding
+        shade = min(max(int(norm(np.inf if value is None else value)), 0), len(HEAT) - 1)
+        look = {"facecolor": PAPER, "edgecolor": INK, "zorder": 2} if zero else {"facecolor": HEAT[shade]}
+        panel.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, linewidth=1.5 if zero else 0, **look))
+        ink = INK if zero else HEAT_INKS[shade >= len(HEAT) // 2]
+        text = "0" if zero else "∞" if value is None else writing.scientific(value)
+        panel.text(
+            x, y, text, ha="center", va="center", fontsize=7, color=ink, weight="bold" if zero else None, zorder=3
+        )
+    panel.set_xlim(-0.6, len(gammas) - 0.4)
+    panel.set_ylim(-0.6, len(sigmas) - 0.4)
+    panel.set_xticks(range(len(gammas)), map(_plain, gammas))
+    panel.set_yticks(range(len(sigmas)), map(_plain, sigmas))
+    panel.tick_params(length=0)
+    panel.grid(visible=False)
+    panel.spines[:].set_visible(False)
+    panel.set_xlabel("integration step γ")
+    panel.set_ylabel("initial error σ")
+    scale = panel.figure.colorbar(ScalarMappable(norm, heat), ax=panel, ticks=_DECADES[::2], format=_plain, pad=0.02)
+    scale.set_label("relative L2 distance from BP")
+    scale.outline.set_visible(False)
+    scale.ax.minorticks_off()
+
+
+def _plain(value, _place=None):
+    """A number as it is given: ``1e-6``, ``0.01``, ``1``."""
+    return f"{value:g}".replace("e-0", "e-")
 
 
 def _line(panel, places, low, middle, high, style, label):

@@ -1,5 +1,6 @@
 """Reading the stages' results: checked for form on the way in, so that nothing behind this door has to doubt them."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,11 +57,12 @@ class TaskResults:
     train: Source
     proof: Source
     conformance: Source
+    conditions: Source
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """The task's results in the order of the tables."""
-        return self.exactness, self.cost, self.train, self.proof, self.conformance
+        return self.exactness, self.cost, self.train, self.proof, self.conformance, self.conditions
 
 
 def read(results: str | Path, parameters: Parameters, profile: str) -> list[TaskResults]:
@@ -185,8 +187,21 @@ def _listed(stage, expected, source):
     if stage == "exactness":
         for key in ("dtypes", "seeds"):
             yield f"the {key}", sorted(expected[stage][key]), sorted({record[key[:-1]] for record in records})
+    if stage == "conditions":
+        for record in records:
+            yield from _listed_of_grid(expected[stage], record["metrics"])
     if stage == "train":
         yield "epochs:", [expected["epochs"]], sorted({len(record["metrics"]["epochs"]) for record in records})
+
+
+def _listed_of_grid(settings, metrics):
+    """The same of one rule's grid, every point of which must be there: what was not measured speaks against nothing."""
+    axes = {"gamma": settings["gammas"], "sigma": settings["sigmas"], "layer_dependent": [False, True]}
+    for key, values in axes.items():
+        yield f"points of {key}", sorted(values), sorted({point[key] for point in metrics["grid"]})
+    points = {tuple(point[key] for key in axes) for point in metrics["grid"]}
+    yield "so many points of the grid:", math.prod(map(len, axes.values())), len(points)
+    yield "the free energy of", sorted(settings["free_energy"]["reductions"]), sorted(metrics["free_energy"])
 
 
 def read_source(stage: str, name: str, path: Path, seeds: Sequence[int] | None = None) -> Source:

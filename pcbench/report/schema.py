@@ -110,6 +110,40 @@ class _Model(_Divergence):
     proof: _Certificate
 
 
+class _Point(Open):
+    gamma: float
+    sigma: float
+    layer_dependent: bool
+    relative_l2: _Distance
+
+
+class _Compared(Open):
+    cosine: float | None
+    relative_l2: _Distance
+
+
+class _Settled(_Compared):
+    energy: float | None
+    residual: float | None
+    evaluations: int
+
+
+class _Passed(Open):
+    cosine: list[float | None]
+    relative_l2: list[_Distance]
+
+
+class _FreeEnergy(Open):
+    energy: NotEmpty[float | None]
+    at_one_time: _Passed
+    settled: _Settled
+
+
+class _Conditions(Open):
+    grid: NotEmpty[_Point]
+    free_energy: dict[str, _FreeEnergy]
+
+
 class _Record(Open):
     rule: str
     label: str
@@ -150,6 +184,10 @@ class _ConformanceRecord(_Seeded):
     metrics: _Fitted
 
 
+class _ConditionsRecord(_Seeded):
+    metrics: _Conditions
+
+
 class _ScalingRecord(_Record):
     size: int
     metrics: _Counted
@@ -183,6 +221,11 @@ class _Conformance(_File):
     results: NotEmpty[_ConformanceRecord]
 
 
+class _ConditionsFile(_File):
+    rounding: float
+    results: NotEmpty[_ConditionsRecord]
+
+
 class _Zoo(_File):
     results: NotEmpty[_ZooRecord]
 
@@ -193,5 +236,5 @@ class _Scaling(_File):
 
 FORMS: dict[str, Any] = {
     **{"exactness": _Exactness, "cost": _CostFile, "train": _Train},
-    **{"proof": _Proof, "conformance": _Conformance, "zoo": _Zoo, "scaling": _Scaling},
+    **{"proof": _Proof, "conformance": _Conformance, "conditions": _ConditionsFile, "zoo": _Zoo, "scaling": _Scaling},
 }

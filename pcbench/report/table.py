@@ -19,6 +19,7 @@ from pcbench.report.writing import MISSING
 STAGE_OF: dict[str, str | None] = {
     **{"exactness": "exactness", "cost": "cost", "accuracy": "train", "zoo": "zoo"},
     **{"certificates": "proof", "conformance": "conformance", "scaling": "scaling"},
+    **{"conditions": "conditions", "energy": "conditions"},
     "published": None,
 }
 
@@ -110,6 +111,11 @@ _LATEX = str.maketrans(
         "α": r"$\alpha$",
         "⟨": r"$\langle$",
         "⟩": r"$\rangle$",
+        "θ": r"$\theta$",
+        "∂": r"$\partial$",
+        "Σ": r"$\sum$",
+        "½": r"$\frac{1}{2}$",
+        "²": r"$^2$",
         "–": "--",
         "—": "---",
         "×": r"$\times$",

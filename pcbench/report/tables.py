@@ -6,6 +6,7 @@ from pcbench.params import REFERENCE, Result, Settings
 from pcbench.report import cost_tables, published_table, writing
 from pcbench.report.certificates import certificates
 from pcbench.report.claims import CLAIMS
+from pcbench.report.conditions import conditions, free_energy
 from pcbench.report.conformance import conformance
 from pcbench.report.results import Source, TaskResults
 from pcbench.report.table import Group, Table, exported, labels_of, range_of, rows_of, section
@@ -20,8 +21,8 @@ def build(
     scaling: Sequence[Source] = (),
 ) -> tuple[Table, ...]:
     """Return the tables in the order of the page: exactness, cost, accuracy, zoo (where there is one), certificates,
-    conformance, scaling (where there is any), published values, claims, and the headline, one row a task, which no page
-    shows: the README does.
+    conformance, scaling (where there is any), conditions, free energy, published values, claims, and the headline, one row a
+    task, which no page shows: the README does.
 
     Args:
         tasks: list of `pcbench.report.results.TaskResults`.
@@ -32,7 +33,7 @@ def build(
     measured = [_exactness(tasks, metrics, rules), cost_tables.cost(tasks, metrics, rules), _accuracy(tasks, metrics)]
     measured += [*([_zoo(zoo)] if zoo else []), certificates(tasks, metrics, zoo), conformance(tasks, metrics)]
     measured += [cost_tables.scaling(scaling, metrics)] if scaling else []
-    measured.append(published_table.build(tasks, metrics, zoo))
+    measured += [conditions(tasks, metrics), free_energy(tasks, metrics), published_table.build(tasks, metrics, zoo)]
     return *measured, _claims(tasks, metrics), _headline(tasks, metrics)
 
 

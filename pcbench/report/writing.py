@@ -8,6 +8,7 @@ NOT_FINITE = "not finite"
 BIT_IDENTICAL = "bit-identical"
 EQUAL = "equal"  # of programs
 SAME_PROGRAM = "the same program"
+SUFFICIENT, NECESSARY = "sufficient", "necessary"  # of conditions
 _NARROW_SPACE = "\u202f"
 
 

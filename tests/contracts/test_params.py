@@ -60,7 +60,19 @@ def test_yaml_without_sections_is_refused(tmp_path, text):
         load(tmp_path, text)
 
 
-SECTIONS = ("profiles", "tasks", "rules", "exactness", "cost", "train", "proof", "conformance", "zoo", "scaling")
+SECTIONS = (
+    "profiles",
+    "tasks",
+    "rules",
+    "exactness",
+    "cost",
+    "train",
+    "proof",
+    "conformance",
+    "conditions",
+    "zoo",
+    "scaling",
+)
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -207,7 +219,7 @@ def test_a_profile_without_a_zoo_and_a_model_without_numbers_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("where", "stages"),
     [
-        ("tasks/digits-mlp/batch_size", {"exactness", "cost", "train", "proof", "conformance"}),
+        ("tasks/digits-mlp/batch_size", {"exactness", "cost", "train", "proof", "conformance", "conditions"}),
         ("profiles/smoke/rounds", {"cost"}),
         ("profiles/smoke/seeds", {"train"}),
         ("profiles/smoke/tasks/digits-mlp", {"train"}),
@@ -216,6 +228,7 @@ def test_a_profile_without_a_zoo_and_a_model_without_numbers_are_read(tmp_path):
         ("rules/il-2/steps", {"proof"}),
         ("rules/strict/gamma", {"conformance"}),
         ("conformance/grids/strict/steps", {"conformance"}),
+        ("conditions/rounding", {"conditions"}),
         ("zoo/seed", {"zoo"}),
         ("scaling/rounds", {"scaling"}),
         ("scaling/axes/depth/width", {"scaling"}),

@@ -11,6 +11,7 @@ import yaml
 from test_claims import METRICS, divergence, of, put
 
 from pcbench.errors import PCBenchError
+from pcbench.params import OF_TASKS
 from pcbench.report import published, published_table
 from pcbench.report.results import Source, TaskResults
 from pcbench.report.writing import BIT_IDENTICAL
@@ -23,7 +24,7 @@ def named(metrics):
         return Source(stage, name, published._DATA.with_name(f"{stage}-{name}.json"), (), "", None)
 
     tasks = [
-        TaskResults(name, entry["family"], *(source(stage, name) for stage in ("exactness", "cost", "train", "proof")))
+        TaskResults(name, entry["family"], *(source(stage, name) for stage in OF_TASKS))
         for name, entry in metrics["tasks"].items()
     ]
     return tasks, [source("zoo", name) for name in metrics["zoo"]]

@@ -19,7 +19,7 @@ import yaml
 from pcbench import brief, data, params, tasks
 from pcbench.errors import PCBenchError, ResultError
 from pcbench.files import read_json, write_json
-from pcbench.measure import certificates, conformance, cost, exactness, scaling, zoo
+from pcbench.measure import certificates, conditions, conformance, cost, exactness, scaling, zoo
 from pcbench.measure.matched import Matched
 from pcbench.measure.training import train
 from pcbench.provenance import write_sidecar
@@ -40,6 +40,8 @@ TABLES = (
     "certificates",
     "conformance",
     "scaling",
+    "conditions",
+    "energy",
     "published",
     "claims",
     "headline",
@@ -57,6 +59,8 @@ def parameters():
     profile = {"seeds": [0, 1], "rounds": 2, "zoo": ["squeezenet1_1"], "scaling": ["depth", "length"]}
     found["profiles"] = {"default": profile | {"tasks": dict.fromkeys(TASKS, 1)}}
     found["conformance"] |= {"rules": list(RULES), "grids": {rule: {**grid} for rule, grid in RULES.items() if grid}}
+    found["conditions"] |= {"gammas": [0.5, 1], "sigmas": [0, 0.1]}
+    found["conditions"]["free_energy"]["evaluations"] = 20
     found["scaling"]["rounds"] = 2
     for axis in found["scaling"]["axes"].values():
         axis |= {"sizes": [2, 3, 4], "largest": {"il-20": 3}}
@@ -81,6 +85,10 @@ def made(tmp_path_factory):
             exactness.compare_rules(matched, settings["exactness"], *batch)
             for batch in exactness.batches(settings["exactness"])
         ]
+        broken = [
+            conditions.measure(matched, settings["conditions"], *part)
+            for part in conditions.parts(settings["conditions"])
+        ]
         results = {
             "exactness": exactness.exactness(matched.task, compared),
             "cost": cost.cost(matched, settings["cost"], rounds=2),
@@ -88,6 +96,7 @@ def made(tmp_path_factory):
             "conformance": conformance.conformance(
                 matched, [conformance.of_rule(matched, settings["conformance"], rule) for rule in RULES]
             ),
+            "conditions": conditions.conditions(matched.task, settings["conditions"], broken),
         }
         for stage, result in results.items():
             write_json(folder / stage / f"{name}.json", result)
@@ -141,7 +150,7 @@ def test_every_file_that_is_promised_is_there_and_the_same_results_give_the_same
         for folder in (tmp_path / "first", tmp_path / "second")
     )
     names = {f"tables/{name}.{suffix}" for name in TABLES for suffix in ("md", "tex", "csv")}
-    drawn = ("divergence", "loss", "accuracy", "cost", "scaling")
+    drawn = ("divergence", "loss", "accuracy", "cost", "scaling", "conditions")
     names |= {f"figures/{name}.{suffix}" for name in drawn for suffix in ("svg", "pdf")}
     names |= {"index.html", "metrics.json", "paper.tex"}
     assert {path.as_posix() for path in first} == names
@@ -323,6 +332,11 @@ def test_a_result_that_was_exchanged_is_not_described_by_another_ones_provenance
         ("proof", lambda value: value["results"][0]["metrics"].update(equal=False)),
         ("proof", lambda value: value["results"][0].update(metrics={})),
         ("proof", lambda value: value["results"][0].update(metrics={"refused": None})),
+        ("conditions", lambda value: value.pop("rounding")),
+        ("conditions", lambda value: value["results"][0]["metrics"]["grid"].pop()),
+        ("conditions", lambda value: value["results"][0]["metrics"]["grid"][0].update(layer_dependent=0)),
+        ("conditions", lambda value: value["results"][0]["metrics"]["free_energy"].pop("sum")),
+        ("conditions", lambda value: value["results"][0]["metrics"]["free_energy"]["mean"].pop("settled")),
     ],
 )
 def test_a_faulty_result_is_named_and_nothing_is_written(results, tmp_path, stage, edit):
@@ -331,6 +345,28 @@ def test_a_faulty_result_is_named_and_nothing_is_written(results, tmp_path, stag
     with pytest.raises(ResultError, match=re.escape(path.name)):
         build(results, tmp_path / "out", "default", parameters())
     assert not (tmp_path / "out").exists()
+
+
+def test_what_table_8_says_of_the_conditions_is_in_the_results(results, tmp_path):
+    summary = build(results, tmp_path / "out", "default", parameters())
+    (record,) = read_json(results / "conditions/digits-mlp.json")["results"]
+    at = {(p["gamma"], p["sigma"], p["layer_dependent"]): p["relative_l2"] for p in record["metrics"]["grid"]}
+    found = summary["tasks"]["digits-mlp"]["conditions"]["zil-state"]
+    assert found["sufficient"] and found["relative_l2"] == at[1, 0, True]
+    ends = {"zero_initial_error": at[1, 0.1, True], "unit_step": at[0.5, 0, True], "layer_dependent": at[1, 0, False]}
+    for name, distance in ends.items():
+        assert found[name] == {"necessary": True, "points": 1, "zero": 0, "least": distance, "largest": distance}
+    assert found["otherwise"]["points"] == len(at) - 1 == 7
+    text = (tmp_path / "out/tables/conditions.md").read_text(encoding="utf-8")
+    assert (
+        text.count(" sufficient ") == 2
+        and text.count(" necessary ") == 6
+        and writing.scientific(at[0.5, 0, True]) in text
+    )
+    settled = record["metrics"]["free_energy"]["sum"]["settled"]
+    with open(tmp_path / "out/tables/energy.csv", encoding="utf-8", newline="") as file:
+        (row,) = [row for row in csv.DictReader(file) if (row["task"], row["loss"]) == ("digits-mlp", "sum")]
+    assert float(row["settled.cosine"]) == settled["cosine"] and float(row["settled.energy"]) == settled["energy"]
 
 
 def test_a_missing_stage_is_named(results, tmp_path):
@@ -375,6 +411,7 @@ def test_what_was_taken_out_of_params_yaml_leaves_tables_figures_page_and_metric
         "train/digits-transformer",
         "proof/digits-transformer.json",
         "conformance/digits-transformer.json",
+        "conditions/digits-transformer.json",
         "zoo/squeezenet1_1.json",
         "scaling/depth.json",
     ]
@@ -395,6 +432,11 @@ def test_what_was_taken_out_of_params_yaml_leaves_tables_figures_page_and_metric
         ("scaling/axes/depth/sizes", [2, 3], r"scaling/depth\.json' .*\(scaling\.axes\.depth\.sizes\)"),
         ("proof/rules", ["zil", "zil-state", "gamma-half"], r"\(proof\.rules\.il-2\)"),
         ("conformance/grids/one-step/gamma", [1.0, 0.5], r"\(conformance\.grids\.one-step\.gamma\)"),
+        (
+            "conditions/sigmas",
+            [0, 0.1, 1.0],
+            r"conditions/digits-mlp\.json' .*(\(conditions\.sigmas\)|points of sigma)",
+        ),
         ("zoo/seed", 1, r"squeezenet1_1\.json' has the seeds \[0\], but params\.yaml lists \[1\]"),
     ],
 )
@@ -420,7 +462,7 @@ def test_a_result_of_other_parameters_is_refused_with_what_differs(results, tmp_
 def test_a_profile_of_the_reference_alone_has_a_report_in_which_nothing_is_reproduced(results, tmp_path):
     """Only BP is left in Tables 2 and 3: no panel has anything to draw, and no claim a figure to stand on."""
     whole = parameters()
-    controls = {"exactness": "il-20", "proof": "il-2", "conformance": "zil-state"}
+    controls = {"exactness": "il-20", "proof": "il-2", "conformance": "zil-state", "conditions": "zil-state"}
     for stage, rule in {"cost": "bp", "train": "bp", **controls}.items():
         whole[stage]["rules"] = [rule]
     whole["profiles"]["default"] |= {"zoo": [], "scaling": []}

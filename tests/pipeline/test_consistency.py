@@ -123,6 +123,9 @@ def of(*tasks):
         ("pcbench/measure/proof.py", {e for e in MEASURED if e.startswith(("proof", "conf"))} | {"zoo resnet18"}),
         ("pcbench/measure/conformance.py", {each for each in MEASURED if each.startswith("conformance")}),
         ("pcbench/rules/incremental.py", {each for each in MEASURED if each.startswith("conformance")}),
+        ("pcbench/measure/conditions.py", {each for each in MEASURED if each.startswith("conditions")}),
+        ("pcbench/measure/free_energy.py", {each for each in MEASURED if each.startswith("conditions")}),
+        ("pcbench/measure/exactness.py", {each for each in MEASURED if each.startswith(("exactness", "conditions"))}),
         ("pcbench/report/tables.py", {"report"}),
         ("pcbench/report/page.css", {"report"}),
         ("pcbench/check/gate.py", set()),
@@ -202,11 +205,24 @@ KEYS = {
         *(f"exponent.{what}.{key}" for what in ("seconds", "operations") for key in ("value", "low", "high")),
         *("ratio.median", "ratio.low", "ratio.high", "operations"),
     },
+    "conditions": {
+        *("sufficient", "relative_l2", "otherwise.points", "otherwise.zero", "otherwise.least", "otherwise.largest"),
+        *(
+            f"{name}.{key}"
+            for name in ("zero_initial_error", "unit_step", "layer_dependent")
+            for key in ("necessary", "points", "zero", "least", "largest")
+        ),
+        *(
+            f"free_energy.{reduction}.{key}"
+            for reduction in ("mean", "sum")
+            for key in ("start", "end", "settled.cosine", "settled.relative_l2", "at_one_time.relative_l2")
+        ),
+    },
     "zoo": {"l2", "relative_l2", "max_abs", "max_ulp", "bitwise_equal", "buffers_equal", "bp_repeats_itself"},
 }
 KEYS["zoo"] |= {f"proof.{key}" for key in KEYS["proof"]}
 RULES = {"exactness": "exactness", "weights": "train", "accuracy": "train", "cost": "cost", "proof": "proof"}
-RULES |= {"conformance": "conformance"}
+RULES |= {"conformance": "conformance", "conditions": "conditions"}
 
 
 def figures(profile):
@@ -269,6 +285,8 @@ def test_every_profile_is_held_to_exactness_in_every_task_and_model(profile):
         assert f"weights.{task}.il-20.final_l2" in short
         assert f"proof.{task}.zil.equal" in short
         assert f"conformance.{task}.zil.verdict" in short
+        assert f"conditions.{task}.zil-state.sufficient" in short
+        assert f"conditions.{task}.zil-state.unit_step.necessary" in short
     for model in PROFILES[profile]["zoo"]:
         assert {f"zoo.{model}.bitwise_equal", f"zoo.{model}.proof.equal"} <= short
 

@@ -67,6 +67,7 @@ def test_the_smoke_profile_from_parameters_to_verdict(tmp_path):
             assert task["exactness"]["zil"][dtype]["bitwise_equal"], name
             assert not task["exactness"]["gamma-half"][dtype]["bitwise_equal"], name
         assert task["proof"]["zil"]["equal"] and not task["proof"]["zil-state"]["equal"], name
+        assert task["conditions"]["zil-state"]["sufficient"], name
         assert task["weights"]["zil"]["max_ulp"] == 0 and task["weights"]["il-20"]["max_ulp"] != 0
     page = (report / "index.html").read_text(encoding="utf-8")
     assert all(name in page for name in (*PROFILE["tasks"], *PROFILE["zoo"]))

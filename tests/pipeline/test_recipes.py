@@ -124,6 +124,8 @@ class Copy:
             axis |= {"sizes": [2, 3], "largest": {}}
         kept = {"bp", "bp-captured", "zil", "zil-captured", "zil-state", *rules}
         numbers["conformance"]["grids"] = {}
+        numbers["conditions"] |= {"gammas": [0.5, 1], "sigmas": [0, 0.1]}
+        numbers["conditions"]["free_energy"]["evaluations"] = 20
         for stage in (*params.OF_TASKS, "scaling"):
             numbers[stage]["rules"] = [rule for rule in numbers[stage]["rules"] if rule in kept]
         if data:
@@ -361,6 +363,7 @@ FILES = {
     "train/<task>/seed-<seed>.json": "train/*/seed-*.json",
     "proof/<task>.json": "proof/*[!e].json",
     "conformance/<task>.json": "conformance/*[!e].json",
+    "conditions/<task>.json": "conditions/*[!e].json",
     "zoo/<model>.json": "zoo/*_1.json",
     "scaling/<axis>.json": "scaling/length.json",
     "<result>.provenance.json": "*/*.provenance.json",
