@@ -8,7 +8,7 @@ import typer
 
 from pcbench import brief, code, data, instructions, params, pipeline, stages
 from pcbench.check import gate, outcome, reproduction
-from pcbench.errors import ResultError
+from pcbench.errors import InvalidParameters, ResultError
 from pcbench.factories import call_factory, load_factory
 from pcbench.files import finite_or_none, write_text
 from pcbench.measure.verify import BROKEN, certificate
@@ -184,13 +184,27 @@ def graph(
 
 
 @app.command(name="report")
-def report_command(profile: Profile = "default", params_file: ParamsFile = Path("params.yaml")) -> None:
-    """Turn results into tables, figures and one page, reports/index.html."""
-    from pcbench.report.build import build  # brings matplotlib and scipy, which the other commands need not wait for
+def report_command(
+    profile: Profile = "default",
+    table_name: Annotated[
+        str | None,
+        typer.Option("--table", metavar="TABLE", help="print one table, by number or name, and write nothing"),
+    ] = None,
+    form: Annotated[str | None, typer.Option("--format", help="of that table: md (unless told), latex or csv")] = None,
+    params_file: ParamsFile = Path("params.yaml"),
+) -> None:
+    """Turn results into tables, figures and one page, reports/index.html; or print one table of them."""
+    # They bring matplotlib and scipy, which the other commands need not wait for.
+    from pcbench.report.build import build, one_table
     from pcbench.report.results import stale
 
     parameters = params.load(params_file)
     results, out = Path("results") / profile, _report_folder(profile)
+    if table_name is not None:
+        say(one_table(results, profile, parameters, table_name, form or "md").removesuffix("\n"))
+        return
+    if form is not None:
+        raise InvalidParameters(f"--format {form} is of one table; add --table and its number or name")
     build(results, out, profile, parameters)
     for path in stale(results, parameters, profile):
         say(f"left out: {path} (params.yaml does not list it)")

@@ -121,6 +121,8 @@ def derived(text: str, parameters: params.Parameters, profile: str) -> str:
         ("  report:\n", "  report:\n    wdir: ../..\n"),
     ):
         body = body.replace(default, other)
+    stages, head, plots = body.partition("\nplots:")  # which DVC looks for beside the pipeline, wherever its stages run
+    body = stages + head + plots.replace("{reports/", "{../../reports/")
     return f"# The pipeline of profile {profile}: made from dvc.yaml by `make profiles`, not edited by hand.\n{body}"
 
 

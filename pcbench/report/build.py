@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from pcbench import params
+from pcbench.errors import InvalidParameters
 from pcbench.files import atomic, check_writable, json_text, write_text
 from pcbench.params import Parameters, Result
 from pcbench.provenance import digest
-from pcbench.report import claims, figures, metrics, page, paper, table, tables
+from pcbench.report import claims, figures, metrics, page, paper, table, tables, views
 from pcbench.report.results import read, read_scaling, read_zoo
 
 
@@ -14,9 +15,10 @@ def build(results: str | Path, out: str | Path, profile: str, parameters: Parame
     """Write the report on one profile's results.
 
     Writes ``index.html`` (one self-contained file), each of `pcbench.report.tables.build` as ``tables/*.{md,tex,csv}``, each
-    of `pcbench.report.figures.build` as ``figures/*.{svg,pdf}``, ``paper.tex``, a document of them all, and ``metrics.json``
-    under ``out``. All of it is made before any of it is written, and each file replaces its predecessor in one step; tables
-    and figures of an earlier report are removed.
+    of `pcbench.report.figures.build` as ``figures/*.{svg,pdf}``, ``paper.tex``, a document of them all, what DVC's views
+    read (``headline.json`` and ``plots/*.csv``, see `pcbench.report.views`), and ``metrics.json`` under ``out``. All of it
+    is made before any of it is written, and each file replaces its predecessor in one step; tables, figures and plots of an
+    earlier report are removed.
 
     Args:
         results: ``results/<profile>``: what the stages of `pcbench.params.STAGES` wrote.
@@ -34,20 +36,17 @@ def build(results: str | Path, out: str | Path, profile: str, parameters: Parame
         PCBenchError: ``out`` cannot be written to.
     """
     out = Path(out)
-    for name in ("index.html", "metrics.json", "paper.tex", "tables", "figures"):
+    for name in ("index.html", "metrics.json", "headline.json", "paper.tex", "tables", "figures", "plots"):
         check_writable(out / name)
-    tasks, zoo = read(results, parameters, profile), read_zoo(results, parameters, profile)
-    scaling = read_scaling(results, parameters, profile)
-    summary = metrics.summarise(tasks, profile, zoo, scaling)
-    summary["parameters_sha256"] = digest(params.of_profile(parameters, profile))
-    summary["claims"] = claims.judge(summary)
-    built = tables.build(tasks, summary, parameters["rules"], zoo, scaling)
+    tasks, zoo, scaling, summary, built = _made(results, profile, parameters)
     drawings = figures.build(tasks, parameters["rules"], scaling)
     sources = [*(source for task in tasks for source in task.sources), *zoo, *scaling]
     files = {"index.html": page.render(tasks, sources, summary, built, drawings, parameters)}
     for each in built:
-        for suffix, write in (("md", table.markdown), ("tex", table.latex), ("csv", table.as_csv)):
+        for suffix, write in table.FORMATS.values():
             files[f"tables/{each.name}.{suffix}"] = write(each)
+    files |= {f"plots/{name}.csv": text for name, text in views.curves(tasks).items()}
+    files["headline.json"] = json_text(views.headline(summary))
     drawn = {drawing.name: drawing.figure() for drawing in drawings}
     files |= {f"figures/{name}.svg": figures.svg(figure) for name, figure in drawn.items()}
     files["paper.tex"] = paper.document(built, drawings, summary)
@@ -58,9 +57,38 @@ def build(results: str | Path, out: str | Path, profile: str, parameters: Parame
     for name, content in plates.items():
         with atomic(out / name) as temporary:
             temporary.write_bytes(content)
-    for path in [*out.glob("tables/*"), *out.glob("figures/*")]:
+    for path in [*out.glob("tables/*"), *out.glob("figures/*"), *out.glob("plots/*")]:
         if path.is_file() and path.relative_to(out).as_posix() not in files | plates:
             path.unlink()
     # Last: whoever reads it may take the rest for complete.
     write_text(out / "metrics.json", summary_text)
     return summary
+
+
+def one_table(results: str | Path, profile: str, parameters: Parameters, which: str, form: str) -> str:
+    """Return one table on one profile's results as text; nothing is written.
+
+    Args:
+        results, profile, parameters: see `build`.
+        which: the table's number or name.
+        form: one of `pcbench.report.table.FORMATS`.
+
+    Raises:
+        InvalidParameters: there is no such profile, table or format.
+        ResultError: see `build`.
+    """
+    if form not in table.FORMATS:
+        raise InvalidParameters(f"there is no format {form!r}; there are: {', '.join(table.FORMATS)}")
+    *_, built = _made(results, profile, parameters)
+    return table.FORMATS[form][1](table.found(built, which))
+
+
+def _made(results, profile, parameters):
+    """What tables, figures and page are made of: results, their summary, and the tables."""
+    tasks, zoo = read(results, parameters, profile), read_zoo(results, parameters, profile)
+    scaling = read_scaling(results, parameters, profile)
+    summary = metrics.summarise(tasks, profile, zoo, scaling)
+    summary["parameters_sha256"] = digest(params.of_profile(parameters, profile))
+    summary["claims"] = claims.judge(summary)
+    built = tables.build(tasks, summary, parameters["rules"], zoo, scaling)
+    return tasks, zoo, scaling, summary, built

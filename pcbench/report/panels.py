@@ -11,6 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from numpy.typing import NDArray
 
 from pcbench.params import REFERENCE, Result
 from pcbench.report import writing
@@ -52,13 +53,13 @@ def divergence(panel: Axes, task: TaskResults, styles: Styles) -> None:
     exactly zero lies on the axis's zero, which the scale (linear below the least positive value) includes. Long
     trainings are drawn in at most ``MOST_POINTS`` bins of consecutive updates, the band covering all of a bin.
     """
-    rules = {rule: records for rule, records in _by_rule(task.train).items() if rule != REFERENCE}
-    series = {rule: _trajectories(records) for rule, records in rules.items()}
+    rules = {rule: records for rule, records in by_rule(task.train).items() if rule != REFERENCE}
+    series = {rule: trajectories(records) for rule, records in rules.items()}
     finite = np.concatenate([[], *(values[np.isfinite(values)] for values in series.values())])
     positive = finite[finite > 0]
     threshold = 10.0 ** math.floor(math.log10(positive.min())) if positive.size else 1.0
     for rule, values in series.items():
-        updates, low, middle, high = _binned(values)
+        updates, low, middle, high = binned(values)
         name = rules[rule][0]["label"]
         label = f"{name}: exactly 0 at all {values.shape[1]} updates" if not values.any() else name
         _line(panel, updates, low, middle, high, styles[rule], label)
@@ -81,15 +82,15 @@ def _decades(low, high):
     return [10.0**exponent for exponent in range(last, first - 1, -step)]
 
 
-def _trajectories(records):
+def trajectories(records: Sequence[Result]) -> NDArray[np.float64]:
     """The relative L2 distances as an array, seeds × updates; what was not finite is infinite."""
     rows = (record["metrics"]["divergence"]["relative_l2"] for record in records)
     return np.array([[math.inf if value is None else value for value in row] for row in rows])
 
 
-def _binned(values):
-    """Return the last update of every bin, and over its updates and the seeds: minimum, median, maximum."""
-    bins = np.array_split(values, min(values.shape[1], MOST_POINTS), axis=1)
+def binned(values: NDArray[np.float64], most: int = MOST_POINTS) -> tuple[NDArray[Any], ...]:
+    """Return the last update of every bin (``most`` at most), and over updates and seeds: minimum, median, maximum."""
+    bins = np.array_split(values, min(values.shape[1], most), axis=1)
     last = np.cumsum([each.shape[1] for each in bins])
     return last, *(np.array([summary(each) for each in bins]) for summary in (np.min, np.median, np.max))
 
@@ -112,7 +113,7 @@ def accuracy(panel: Axes, task: TaskResults, styles: Styles) -> None:
 def _epochs(panel, task, styles, pick):
     """Draw a figure of every epoch; return the largest."""
     largest = 0.0
-    for rule, records in _by_rule(task.train).items():
+    for rule, records in by_rule(task.train).items():
         values = np.array([[pick(epoch) for epoch in record["metrics"]["epochs"]] for record in records])
         epochs = np.arange(1, values.shape[1] + 1)
         _line(panel, epochs, values.min(0), values.mean(0), values.max(0), styles[rule], records[0]["label"])
@@ -124,7 +125,7 @@ def _epochs(panel, task, styles, pick):
 
 def cost(panel: Axes, task: TaskResults, styles: Styles) -> None:
     """Draw the time of a weight update as a ratio to BP's: median and interquartile range."""
-    rules = {rule: records[0] for rule, records in _by_rule(task.cost).items() if rule != REFERENCE}
+    rules = {rule: records[0] for rule, records in by_rule(task.cost).items() if rule != REFERENCE}
     rules = {rule: record for rule, record in rules.items() if "refused" not in record}
     for place, (rule, record) in enumerate(rules.items()):
         ratio = record["metrics"]["ratio"]
@@ -144,7 +145,7 @@ def cost(panel: Axes, task: TaskResults, styles: Styles) -> None:
 
 def scaling(panel: Axes, source: Source, styles: Styles) -> None:
     """Draw the time of a weight update against the size of a synthetic network, along one axis: median and quartiles."""
-    for rule, records in _by_rule(source).items():
+    for rule, records in by_rule(source).items():
         sizes = [record["size"] for record in records]
         low, middle, high = (
             [1000 * record["metrics"]["seconds"][key] for record in records] for key in ("q1", "median", "q3")
@@ -218,8 +219,9 @@ def _line(panel, places, low, middle, high, style, label):
     )
 
 
-def _by_rule(source):
-    records = {}
+def by_rule(source: Source) -> dict[str, list[Result]]:
+    """The records of each rule, in the order of the result."""
+    records: dict[str, list[Result]] = {}
     for record in source.records:
         records.setdefault(record["rule"], []).append(record)
     return records

@@ -3,12 +3,13 @@
 import csv
 import io
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tabulate import tabulate
 
+from pcbench.errors import InvalidParameters
 from pcbench.params import Result
 from pcbench.report import writing
 from pcbench.report.results import Source
@@ -96,6 +97,25 @@ def as_csv(table: Table) -> str:
     writer.writeheader()
     writer.writerows(table.records)
     return text.getvalue()
+
+
+# What a table is written as: the format's name, the suffix of its file, and how.
+FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {
+    **{"md": ("md", markdown), "latex": ("tex", latex), "csv": ("csv", as_csv)},
+}
+
+
+def found(tables: Sequence[Table], which: str) -> Table:
+    """Return the table of a number or a name.
+
+    Raises:
+        InvalidParameters: there is none; says which there are.
+    """
+    for table in tables:
+        if which in (table.name, str(table.number)):
+            return table
+    known = (table.name if table.number is None else f"{table.number} {table.name}" for table in tables)
+    raise InvalidParameters(f"there is no table {which!r} in this profile's report; there are: {', '.join(known)}")
 
 
 _SPECIAL = {

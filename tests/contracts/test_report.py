@@ -32,6 +32,7 @@ from pcbench.report.writing import BIT_IDENTICAL
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("digits-mlp", "digits-transformer")
+REPORT = ("index.html", "figures", "tables", "plots", "paper.tex", "metrics.json", "headline.json")
 TABLES = (
     "exactness",
     "cost",
@@ -152,7 +153,7 @@ def test_every_file_that_is_promised_is_there_and_the_same_results_give_the_same
     names = {f"tables/{name}.{suffix}" for name in TABLES for suffix in ("md", "tex", "csv")}
     drawn = ("divergence", "loss", "accuracy", "cost", "scaling", "conditions")
     names |= {f"figures/{name}.{suffix}" for name in drawn for suffix in ("svg", "pdf")}
-    names |= {"index.html", "metrics.json", "paper.tex"}
+    names |= {"index.html", "metrics.json", "headline.json", "paper.tex", "plots/training.csv", "plots/distance.csv"}
     assert {path.as_posix() for path in first} == names
     assert first == second
 
@@ -543,4 +544,4 @@ def test_the_pipeline_declares_every_file_of_the_report():
     declared = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["report"]
     paths = [*declared["outs"], *declared["metrics"]]
     names = {name if isinstance(name, str) else next(iter(name)) for name in paths}
-    assert names == {f"reports/{name}" for name in ("index.html", "figures", "tables", "paper.tex", "metrics.json")}
+    assert names == {f"reports/{name}" for name in REPORT}
