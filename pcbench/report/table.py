@@ -112,7 +112,7 @@ def found(tables: Sequence[Table], which: str) -> Table:
         InvalidParameters: there is none; says which there are.
     """
     for table in tables:
-        if which in (table.name, str(table.number)):
+        if which == table.name or (which.isdecimal() and int(which) == table.number):
             return table
     known = (table.name if table.number is None else f"{table.number} {table.name}" for table in tables)
     raise InvalidParameters(f"there is no table {which!r} in this profile's report; there are: {', '.join(known)}")
