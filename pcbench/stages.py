@@ -21,6 +21,7 @@ from pcbench.measure import exactness as exactness_measure
 from pcbench.measure.matched import Matched
 from pcbench.measure.training import train as train_one_seed
 from pcbench.provenance import digest, sidecar, write_sidecar
+from pcbench.rules import check_options
 from pcbench.terminal import progress
 
 CHECKPOINTS = Path(".pcbench/checkpoints")
@@ -180,6 +181,7 @@ def scaling(experiment: Experiment) -> Path:
 
     parameters = params.of_stage(experiment.parameters, experiment.profile, "scaling", experiment.task)
     settings, path = parameters["scaling"], experiment.result("scaling")
+    _check_rules(settings, "scaling")
     recorded = (
         parameters,
         code.digest("scaling", *params.rule_modules(settings)),
@@ -201,6 +203,7 @@ def code_of(stage: str, parameters: params.Parameters) -> str:
         PCBenchError: there is no such module.
     """
     task = parameters["task"]
+    _check_rules(parameters[stage], stage)
     own = code.module_name("network", task["network"]), code.module_name("data set", task["data"])
     return code.digest(stage, *own, *params.rule_modules(parameters[stage]))
 
@@ -233,6 +236,14 @@ def _begun(stage, experiment):
     """
     parameters = params.of_stage(experiment.parameters, experiment.profile, stage, experiment.task)
     return (parameters, code_of(stage, parameters)), experiment.result(stage), parameters[stage]
+
+
+def _check_rules(settings, stage):
+    """Before the work: whether every rule has the options that params.yaml gives it."""
+    for name, entry in settings["rules"].items():
+        check_options(f"rules.{name}", entry["engine"], entry)
+    for name, grid in settings.get("grids", {}).items():
+        check_options(f"{stage}.grids.{name}", settings["rules"][name]["engine"], grid)
 
 
 def _compare_rules(experiment, dtype, seed):

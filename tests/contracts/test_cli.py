@@ -209,7 +209,7 @@ def test_broken_parameters_are_named(refused, workplace, command, text, parts):
         (("tasks", "digits-mlp", "optimizer", "name"), "lion", ["unknown optimizer 'lion'", "adam, sgd"]),
         (("tasks", "digits-mlp", "optimizer", "speed"), 3, ["optimizer 'adam'", "speed"]),
         (("tasks", "digits-mlp", "optimizer", "lr"), "1e-3", ["optimizer 'adam'", "1e-3"]),
-        (("rules", "il-20", "temperature"), 3, ["rule 'il'", "temperature"]),
+        (("rules", "il-20", "temperature"), 3, ["rules.il-20", "'temperature'", "its options are steps, gamma"]),
         (("rules", "il-20", "gamma"), -1, ["gamma=-1", "a number > 0"]),
         (("rules", "il-20", "steps"), 0, ["steps=0", "integer >= 1"]),
     ],
@@ -226,6 +226,13 @@ def test_a_number_that_makes_no_sense_is_named_before_anything_is_written(
     parameters["cost"]["rules"] = parameters["train"]["rules"]
     (workplace / "params.yaml").write_text(yaml.safe_dump(parameters))
     refused("cost", "digits-mlp", "--profile", "smoke", parts=parts)
+
+
+def test_a_grids_option_that_a_rule_does_not_have_is_named_before_data_are_read(refused, workplace, parameters):
+    parameters["conformance"]["grids"]["one-step"] = {"variance": [1, 2]}
+    (workplace / "params.yaml").write_text(yaml.safe_dump(parameters))
+    parts = ["conformance.grids.one-step", "'variance'", "'error-optimisation' does not have", "steps, gamma"]
+    refused("conformance", "digits-mlp", "--profile", "smoke", "--datasets", "none", parts=parts)
 
 
 @pytest.mark.parametrize(("key", "value"), [("width", 3), ("hidden", "many"), ("hidden", -3)])

@@ -17,9 +17,10 @@ from problems import PROBLEMS, assert_same_bits, bits, gradients_of, outcome
 from torch import nn
 from torch.nn import functional as F
 
+import pcbench
 from pcbench import ZIL, Backprop, Dynamics, InferenceLearning, Schedule, code
 from pcbench.errors import InvalidParameters, NonFiniteLoss
-from pcbench.rules import by_name
+from pcbench.rules import by_name, options_of
 
 EVERY_RULE = pytest.mark.parametrize("name", code.names("rule"))
 
@@ -31,8 +32,42 @@ def test_an_unknown_rule_is_refused_with_those_that_exist():
 
 @EVERY_RULE
 def test_an_option_that_a_rule_does_not_have_is_refused(name):
-    with pytest.raises(InvalidParameters, match=f"rule '{name}' with options .*'temperature': 3"):
+    has = f"its options are {', '.join(options_of(name))}" if options_of(name) else "it has none"
+    with pytest.raises(
+        InvalidParameters, match=f"rule '{name}' has the option 'temperature', .* does not have; {has}$"
+    ):
         by_name(name, nn.Linear(2, 2), temperature=3)
+
+
+OPTIONS = {
+    "bp": (),
+    "zil": (),
+    "zil-state": ("steps", "gamma", "sigma", "layer_dependent", "levelled"),
+    "il": ("steps", "gamma", "granularity"),
+    "fixed-prediction": ("steps", "gamma"),
+    "error-optimisation": ("steps", "gamma"),
+    "incremental": ("steps", "gamma", "alpha"),
+    "output-variance": ("variance", "steps", "gamma"),
+}
+
+
+def test_the_options_of_a_rule_are_those_that_its_docstring_explains():
+    assert {name: options_of(name) for name in code.names("rule")} == OPTIONS
+
+
+@EVERY_RULE
+def test_every_option_of_a_rule_is_one_that_it_takes(name):
+    values = {"steps": 2, "layer_dependent": False, "levelled": False, "granularity": "operation"}
+    generator = torch.Generator()
+    for option in options_of(name):
+        assert by_name(name, nn.Linear(2, 2), generator=generator, **{option: values.get(option, 0.5)})
+
+
+def test_every_published_rule_is_offered_by_name():
+    for kind in ("ErrorOptimisation", "FixedPrediction", "Incremental", "OutputVariance", "ZIL", "InferenceLearning"):
+        assert kind in pcbench.__all__
+    rule = pcbench.FixedPrediction(nn.Linear(2, 2), gamma=0.5)
+    assert type(rule) is type(by_name("fixed-prediction", nn.Linear(2, 2))) and rule.gamma == 0.5
 
 
 @pytest.mark.parametrize(
