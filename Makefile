@@ -9,7 +9,7 @@ export PATH := $(BIN):$(PATH)
 # The last torchtext, and the PyTorch that it was built for.
 OLD := .venv-torchtext
 COMPARED := .pcbench/generations
-ON_OLD := tests/torchtext tests/numerics/test_backprop_equivalence.py tests/properties/test_random_networks.py
+ON_OLD := tests/torchtext tests/wild tests/numerics/test_backprop_equivalence.py tests/properties/test_random_networks.py
 
 # The code bases of the wild models; ARGS="--fresh timm" does timm's anew.
 WILD := .venv-wild

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 import torch
+from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode, _push_mode
 
 
@@ -76,6 +77,36 @@ def unnoticed(kind: type[TorchFunctionMode]) -> Patches:
             # The compiler would compile the mode too: it gets the operations as they are, and is one of the unseen.
             name = "_maybe_set_eval_frame" if hasattr(compiler, "_maybe_set_eval_frame") else "set_eval_frame"
             undo.enter_context(patch.object(compiler, name, _off_while_compiled(kind, getattr(compiler, name))))
+
+    return Patches(make)
+
+
+def seeing(kind: type[TorchFunctionMode]) -> Patches:
+    """Patches that show a mode of ``kind`` what no mode is shown.
+
+    Custom functions go to ``kind.applied``, hooks that change what operations save are told to ``kind.saving``.
+    """
+
+    def make(undo):
+        apply, enter = vars(torch.autograd.Function)["apply"], saved_tensors_hooks.__enter__
+
+        def seen_apply(cls, *args, **kwargs):
+            def function(*args, **kwargs):
+                return apply.__get__(None, cls)(*args, **kwargs)
+
+            mode = _get_current_function_mode()
+            if not isinstance(mode, kind):  # inside an operation, which is noted whole
+                return function(*args, **kwargs)
+            function.__name__ = cls.__name__
+            return mode.applied(function, args, kwargs)
+
+        def seen_enter(hooks):
+            if isinstance(mode := _get_current_function_mode(), kind):
+                mode.saving(hooks)
+            return enter(hooks)
+
+        undo.enter_context(patch.object(torch.autograd.Function, "apply", classmethod(seen_apply)))
+        undo.enter_context(patch.object(saved_tensors_hooks, "__enter__", seen_enter))
 
     return Patches(make)
 

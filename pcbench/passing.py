@@ -125,11 +125,9 @@ class Pending:
         *_, node = heapq.heappop(self._heap)
         self._passed.add(node._sequence_nr())
         slots = self._arrived.pop(node)
-        outputs = (
-            len(self._values.metadata(node))
-            if NODES_TELL
-            else max([0, *slots, len(self._values.metadata(node)) - 1]) + 1
-        )
+        outputs = len(self._values.metadata(node))
+        if not NODES_TELL:
+            outputs = max([outputs, *(number + 1 for number in slots), 1])  # a custom function's that nobody has seen
         return node, [slots.get(number) for number in range(outputs)]
 
 
@@ -156,7 +154,7 @@ def _fitted(error, value):
     """``error`` in the shape and dtype of ``value``, as the engine makes it: what was broadcast is summed."""
     if value is None:
         return error
-    if not error.is_nested and error.shape != torch.Size(value.shape):
+    if not error.is_nested and value.shape is not None and error.shape != torch.Size(value.shape):
         error = error.sum_to_size(value.shape)
     if error.ndim == 0 and error.device != value.device:
         error = error.to(value.device)  # a number on the CPU may be read where everything else is on a GPU
@@ -167,29 +165,29 @@ class _Visited(Exception):
     """Raised by a hook, to keep the engine from going on to what follows the node that it has run."""
 
 
-def of_custom_function(node: Any, errors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    """The products of a `torch.autograd.Function`, by its own ``backward``."""
-    products = node.apply(*errors)
-    products = products if isinstance(products, tuple) else (products,)
-    # Its arguments that are no tensors have a product, but no edge.
-    needed = iter([p for p, needs in zip(products, node.needs_input_grad, strict=False) if needs])
-    return tuple(None if following is None else next(needed) for following, _ in node.next_functions)
-
-
 def by_engine(
-    node: Node, errors: Sequence[Tensor | None], goes_on: bool, create_graph: bool, keep: bool
+    node: Node,
+    errors: Sequence[Tensor | None],
+    starts: tuple[GradientEdge | Tensor, ...],
+    goes_on: bool,
+    create_graph: bool,
+    keep: bool,
 ) -> tuple[Sequence[Tensor | None], tuple[Tensor | None, ...]]:
     """The errors of a node's values after their hooks and, if they are to go on, its products; both by the engine.
 
     Args:
+        starts: where the engine starts, for each error that there is; a tensor brings that error itself.
         keep: whether the node may be visited again.
     """
     values = tuple(GradientEdge(node, number) for number, error in enumerate(errors) if error is not None)
-    given = tuple(error for error in errors if error is not None)
+    given = tuple(
+        torch.ones_like(start) if isinstance(start, Tensor) else error
+        for start, error in zip(starts, (error for error in errors if error is not None), strict=True)
+    )
     if not values:
         return errors, (None,) * len(node.next_functions)
     if not goes_on:
-        after = iter(_engine_run_backward(values, given, True, create_graph, values, accumulate_grad=False))
+        after = iter(_engine_run_backward(starts, given, True, create_graph, values, accumulate_grad=False))
         return [None if error is None else next(after) for error in errors], ()
     found = []
 
@@ -200,6 +198,6 @@ def by_engine(
     hook = node.register_hook(stop)
     # The engine warns of graphs of gradients that stay in memory, but these are forward's own.
     with suppress(_Visited), warnings.catch_warnings(action="ignore") if create_graph else nullcontext():
-        _engine_run_backward(values, given, keep, create_graph, (), accumulate_grad=True)
+        _engine_run_backward(starts, given, keep, create_graph, (), accumulate_grad=True)
     hook.remove()
     return found[0]

@@ -10,20 +10,18 @@ taken out by ``.item()``, the branch taken) is a constant of the weight update.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
-from unittest.mock import patch
 
 import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined] # not in its stub
-from torch.overrides import _get_current_function_mode, _pop_mode_temporarily
+from torch.overrides import _pop_mode_temporarily
 
-from pcbench.aside import Patches
 from pcbench.errors import PCBenchError, UnsupportedModule, told
 from pcbench.passing import Edge, edge_of
 from pcbench.randomness import random_state, set_random_state
-from pcbench.values import Tensor, Values, mapped, tensors_in, writes
+from pcbench.values import SEEING, Tensor, Values, mapped, tensors_in, writes
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,8 @@ class Recording(Values):
         self._constants: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def __enter__(self) -> Self:
-        self._seeing = _SEEING.made()
-        self._seeing.__enter__()
+        self._aside.enter_context(SEEING.made())
         return super().__enter__()
-
-    def __exit__(self, *error):
-        super().__exit__(*error)
-        return self._seeing.__exit__(*error)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """See `Values`; what is made of the inputs is noted where nothing else is, too."""
@@ -208,7 +201,7 @@ class Recording(Values):
 
     _retain = _hooked
 
-    def seen(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def applied(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Note a custom ``function``, and return its result.
 
         Raises:
@@ -227,31 +220,6 @@ class Recording(Values):
         """
         if type(hooks) is saved_tensors_hooks or not type(hooks).__module__.startswith("torch."):
             self._hooked()
-
-
-def _see(undo):
-    apply, enter = vars(torch.autograd.Function)["apply"], saved_tensors_hooks.__enter__
-
-    def seen_apply(cls, *args, **kwargs):
-        def function(*args, **kwargs):
-            return apply.__get__(None, cls)(*args, **kwargs)
-
-        mode = _get_current_function_mode()
-        if not isinstance(mode, Recording):  # inside an operation, which is noted whole
-            return function(*args, **kwargs)
-        function.__name__ = cls.__name__
-        return mode.seen(function, args, kwargs)
-
-    def seen_enter(hooks):
-        if isinstance(mode := _get_current_function_mode(), Recording):
-            mode.saving(hooks)
-        return enter(hooks)
-
-    undo.enter_context(patch.object(torch.autograd.Function, "apply", classmethod(seen_apply)))
-    undo.enter_context(patch.object(saved_tensors_hooks, "__enter__", seen_enter))
-
-
-_SEEING = Patches(_see)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ Histories that arose unseen (custom functions, compiled or scripted parts, C++ e
 
 import os
 import sys
-from collections import namedtuple
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from types import FrameType
 from typing import Any, NoReturn, Self, cast, overload
 from weakref import ref
@@ -25,10 +25,10 @@ from weakref import ref
 import torch
 from torch import nn
 from torch.autograd import forward_ad
-from torch.autograd.graph import GradientEdge, Node
+from torch.autograd.graph import GradientEdge, Node, saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
-from pcbench.aside import off, unnoticed
+from pcbench.aside import off, seeing, unnoticed
 from pcbench.errors import UnsupportedModule
 from pcbench.passing import (
     NODES_TELL,
@@ -39,15 +39,14 @@ from pcbench.passing import (
     accumulator,
     by_engine,
     edge_of,
-    of_custom_function,
 )
+from pcbench.untold import Untold, shown
 
 _LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
 _NAMES = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift", "matmul")
 _IN_PLACE = {"__setitem__", *(f"__i{name}__" for name in _NAMES)}
 Tensor = torch.Tensor
 _SET_HOOKS: Any = vars(torch._C.TensorBase)["_backward_hooks"].__set__
-_Metadata = namedtuple("_Metadata", "shape dtype device")
 
 
 class Values(TorchFunctionMode):
@@ -68,17 +67,20 @@ class Values(TorchFunctionMode):
         self._asked_for: list[Node | None] = []
         self._retaining: list[ref[Tensor]] = []  # references to the values that want to keep their errors in ``grad``
         self._hooked_nodes: set[Node] = set()
-        # By node, what is known of each of its outputs, where it does not tell.
-        self._seen: dict[Node, dict[int, _Metadata]] = {}
+        self._untold = Untold()
+        self._aside = ExitStack()
 
     def __enter__(self) -> Self:
-        self._aside = _ASIDE.made()
-        self._aside.__enter__()
+        self._aside.enter_context(_ASIDE.made())
+        if not NODES_TELL:
+            self._aside.enter_context(SEEING.made())
+            self._aside.enter_context(_SHOWN.made())
+            self._aside.enter_context(self._untold)
         return super().__enter__()
 
     def __exit__(self, *error):
         super().__exit__(*error)
-        return self._aside.__exit__(*error)
+        self._aside.close()
 
     # Forward: what an operation reads.
 
@@ -97,19 +99,12 @@ class Values(TorchFunctionMode):
         out = self._run(func, args, kwargs, read)
         if not NODES_TELL:
             for tensor in (*tensors_in(out), *tensors_in((args, kwargs), everywhere=True)):
-                self._see(tensor)
+                self._untold.see(tensor)
         return out
-
-    def _see(self, tensor):
-        if tensor.requires_grad and (edge := edge_of(tensor)) is not None:
-            self._seen.setdefault(edge[0], {})[edge[1]] = _Metadata(tensor.shape, tensor.dtype, tensor.device)
 
     def metadata(self, node: Node) -> Sequence[Any]:
         """Shape, dtype and device of each of a node's outputs; None for one of which nothing is known."""
-        if NODES_TELL:
-            return node._input_metadata
-        seen = self._seen.get(node, {})
-        return [seen.get(number) for number in range(max(seen, default=-1) + 1)]
+        return node._input_metadata if NODES_TELL else self._untold.outputs(node)
 
     def _run(self, func, args, kwargs, read):
         if len(read) > 1:
@@ -146,7 +141,7 @@ class Values(TorchFunctionMode):
         leaf: Any = self._leaves.get(edge)
         if leaf is None:
             if not NODES_TELL:
-                self._see(tensor)
+                self._untold.see(tensor)
             leaf = tensor.detach()
             if torch._C._is_any_autocast_enabled() and leaf.dtype is torch.float32:
                 # What autocast has cast a leaf to it keeps for all readers, as it should for parameters: not so of a view.
@@ -207,6 +202,8 @@ class Values(TorchFunctionMode):
                 del output
             while pending:
                 node, arrived = pending.pop()
+                if not NODES_TELL:
+                    self._untold.visiting(node)
                 if inputs is None:
                     self._forget(node, len(arrived))
                 if create_graph:
@@ -239,22 +236,29 @@ class Values(TorchFunctionMode):
                 for error, m in zip(errors, (*known, *[None] * (len(errors) - len(known))), strict=True)
             ]
         # Only the engine runs hooks, and knows what a custom function is to be given, and in which state.
-        if not NODES_TELL and node in self._hooked_nodes:
-            raise UnsupportedModule(
-                f"a value that {node.name()} made, or one before it, may have a hook (register_hook, retain_grad, or its "
-                f"grad_fn was asked for), which torch {torch.__version__} runs for whole graphs only; use torch 2.5 or later"
-            )
-        if custom and not NODES_TELL:
-            products = of_custom_function(node, errors) if route.goes_on(node) else ()
-        elif custom or node in self._hooked_nodes:
+        if custom or (node in self._hooked_nodes and (NODES_TELL or self._untold.has_seen(node))):
             keep = not isinstance(route, Everywhere)
-            errors, products = by_engine(node, errors, route.goes_on(node), create_graph, keep)
+            errors, products = by_engine(
+                node, errors, self._starts(node, errors), route.goes_on(node), create_graph, keep
+            )
             if not keep:
                 self._hooked_nodes.discard(node)
         else:
             products = node(*errors) if route.goes_on(node) else ()
         route.passed(node, errors)
         return products if isinstance(products, tuple) else (products,)
+
+    def _starts(self, node, errors):
+        """Where the engine starts to bring a node its errors."""
+        if NODES_TELL:
+            return tuple(GradientEdge(node, number) for number, error in enumerate(errors) if error is not None)
+        roots = self._untold.roots(node, errors)
+        if roots is None:
+            raise UnsupportedModule(
+                f"nobody has seen all that {node.name()} has made, and torch {torch.__version__} does not tell: a custom "
+                "function called by an alias, or an operation with hooks; use torch 2.5 or later"
+            )
+        return roots
 
     def _forget(self, node, outputs):
         """All readers of its values have been visited: nobody will ask for their leaves."""
@@ -305,8 +309,21 @@ class Values(TorchFunctionMode):
         _SET_HOOKS(tensor, hooks)
 
     def _hand_out(self, tensor):
+        if not NODES_TELL:
+            self._untold.see(tensor)
         self._asked_for.append(tensor.grad_fn)
         return tensor.grad_fn
+
+    def applied(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a custom ``function``."""
+        out = function(*args, **kwargs)
+        with off(Values):
+            for tensor in tensors_in(out):
+                self._untold.see(tensor)
+        return out
+
+    def saving(self, hooks: saved_tensors_hooks) -> None:
+        """What operations save is theirs."""
 
     def engine_started(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse what differentiates past this mode: it would find what one vertex has made, and take that for all.
@@ -378,6 +395,7 @@ _SPECIAL = {
     torch.autograd.grad: "_differentiated",
 }
 _ASIDE = unnoticed(Values)
+SEEING, _SHOWN = seeing(Values), shown(Values)
 
 
 def _origin(of):
