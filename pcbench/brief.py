@@ -48,16 +48,24 @@ def _accuracy(records: Sequence[Result]) -> str:
     return f"{writing.percent(float(np.mean([r['metrics']['test_accuracy'] for r in records])))} %"
 
 
-def _nearest(records: Sequence[Result]) -> str:
-    finite = [r["metrics"]["relative_l2"] for r in records if r["metrics"]["relative_l2"] is not None]
-    return writing.scientific(min(finite, default=None))
+def _nearest(distances: Sequence[float | None]) -> str:
+    return writing.scientific(min((each for each in distances if each is not None), default=None))
+
+
+def _of_options(records: Sequence[Result]) -> str:
+    return _nearest([record["metrics"]["relative_l2"] for record in records])
+
+
+def _of_grid(records: Sequence[Result]) -> str:
+    return _nearest([point["relative_l2"] for record in records for point in record["metrics"]["grid"]])
 
 
 _TOLD: dict[str, tuple[str, Any]] = {
     "exactness": ("bit-identical to backpropagation", _of("bitwise_equal")),
     "cost": ("time of an update as a multiple of backpropagation's", _ratio),
     "train": ("test accuracy, the mean over seeds", _accuracy),
-    "conformance": ("relative distance of gradients from backpropagation's, the least of all options", _nearest),
+    "conformance": ("relative distance of gradients from backpropagation's, the least of all options", _of_options),
+    "conditions": ("relative distance of gradients from backpropagation's, the least of the grid", _of_grid),
     "proof": ("updates that are backpropagation's program", _of("equal")),
     "zoo": ("bit-identical to backpropagation", _of("bitwise_equal")),
     "scaling": ("time of an update as a multiple of backpropagation's", _ratio),

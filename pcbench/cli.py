@@ -136,7 +136,7 @@ def conditions(
     datasets: Datasets = Path("datasets"),
 ) -> None:
     """Break Z-IL's conditions on a grid, and compare its update with the free energy's gradients (Tables 8 and 9)."""
-    say(f"wrote {stages.conditions(_experiment(task, profile, params_file, datasets))}")
+    _wrote("conditions", task, stages.conditions(_experiment(task, profile, params_file, datasets)))
 
 
 @app.command()
