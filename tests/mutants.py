@@ -46,6 +46,8 @@ GATE = "tests/contracts/test_gate.py"
 CLAIMS = "tests/contracts/test_claims.py"
 PUBLISHED = "tests/contracts/test_published.py"
 CLI = "tests/contracts/test_cli.py"
+CONDITIONS = "tests/contracts/test_conditions.py"
+FREE_ENERGY = "tests/numerics/test_free_energy.py"
 
 
 def zil(name):
@@ -829,6 +831,69 @@ MUTANTS = (
         'with global_stream(seed, "init"):',
         'with global_stream(0, "init"):',
         ("tests/contracts/test_matched.py",),
+    ),
+    Mutant(
+        "free energy: a hidden error's square without its half",
+        "measure/free_energy.py",
+        "for each in apart) / 2",
+        "for each in apart)",
+        (FREE_ENERGY,),
+    ),
+    Mutant(
+        "free energy: half a step of Z-IL's inference for a whole one",
+        "measure/free_energy.py",
+        "cut(leaf - of[leaf] if",
+        "cut(leaf - 0.5 * of[leaf] if",
+        (FREE_ENERGY,),
+    ),
+    Mutant(
+        "free energy: at its least on Z-IL's graph, not IL's",
+        "measure/free_energy.py",
+        "graph = run.graph\n",
+        "graph = run.graph.levelled()\n",
+        (FREE_ENERGY,),
+    ),
+    Mutant(
+        "free energy: the sum over the batch is the mean",
+        "measure/free_energy.py",
+        'if reduction == "sum" else 1',
+        'if reduction == "all" else 1',
+        (FREE_ENERGY,),
+    ),
+    Mutant(
+        "free energy: the slopes of the forward pass for those where F is least",
+        "measure/free_energy.py",
+        "least, slopes, learned = _slopes(run, graph, x)",
+        "least, slopes, learned = _slopes(run, graph, _forward(graph))",
+        (FREE_ENERGY,),
+    ),
+    Mutant(
+        "conditions: each point of the grid has its own noise",
+        "measure/conditions.py",
+        'partial(make_rule, {**entry, **at}, seed=settings["seed"])',
+        'partial(make_rule, {**entry, **at}, seed=settings["seed"] + len(points))',
+        (CONDITIONS,),
+    ),
+    Mutant(
+        "conditions: layer-dependent or not is one",
+        "measure/conditions.py",
+        '"layer_dependent": layer_dependent}',
+        '"layer_dependent": True}',
+        (CONDITIONS,),
+    ),
+    Mutant(
+        "conditions: one is necessary if one point without it is not zero",
+        "report/metrics.py",
+        '{"necessary": spread["zero"] == 0, **spread}',
+        '{"necessary": spread["zero"] < spread["points"] or not spread["points"], **spread}',
+        (CONDITIONS,),
+    ),
+    Mutant(
+        "conditions: what is not finite is zero",
+        "report/metrics.py",
+        "value is not None and value <= rounding",
+        "value is None or value <= rounding",
+        (CONDITIONS,),
     ),
 )
 

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 from matplotlib.figure import Figure
+from problems import relative_l2
 
-from pcbench import Backprop, data, params
+from pcbench import Backprop, Dynamics, Schedule, data, params
 from pcbench.errors import InvalidParameters
 from pcbench.measure import conditions
 from pcbench.measure.exactness import FirstUpdate
 from pcbench.measure.matched import Matched
+from pcbench.randomness import stream
 from pcbench.report import metrics, panels
 
 ROOT = Path(__file__).parents[2]
@@ -78,10 +80,13 @@ def test_with_a_smaller_step_a_layer_gets_as_many_powers_of_it_as_it_is_levels_d
     assert distances[1, 0, True] < 1e-12
 
 
-def test_the_noise_is_the_same_at_every_point_but_for_its_size(distances):
-    for layer_dependent in (True, False):
-        base, one, two = (distances[0.5, sigma, layer_dependent] for sigma in SIGMAS[:3])
-        assert base != one and one - base == pytest.approx((two - base) / 2, rel=1e-2)
+def test_the_noise_is_the_seeds_own_at_every_point_and_as_large_as_sigma_says(matched, distances):
+    first = FirstUpdate.of(matched, "float64", 0)
+    expected = first.gradients(Backprop)
+    for gamma, sigma, layer_dependent in product(GAMMAS, (2e-7, 1.0), (True, False)):
+        schedule = Schedule(gamma=gamma, sigma=sigma, layer_dependent=layer_dependent)
+        found = first.gradients(lambda model, s=schedule: Dynamics(model, s, stream(0, "noise")))
+        assert distances[gamma, sigma, layer_dependent] == pytest.approx(relative_l2(found, expected), rel=1e-9)
     assert distances[1, 2e-7, True] == pytest.approx(2 * distances[1, 1e-7, True], rel=1e-3)
 
 
@@ -93,15 +98,19 @@ def test_without_layer_dependence_the_update_is_the_free_energys_slope_at_the_la
 
 
 def judged(rounding=1e-10, **distances):
-    """The verdicts on a grid of two γ, two σ: zero where all conditions are met, else one, but for what is given."""
+    """The verdicts on a grid of three γ and three σ: zero where all conditions are met, else one, but for what is given.
+
+    What is given is the distance of the first point that lacks ``noise``, ``step``, ``time``, ``noise_step``, ... or nothing.
+    """
     grid = []
-    for gamma, sigma, layer_dependent in product((0.5, 1), (0, 1.0), (True, False)):
+    for gamma, sigma, layer_dependent in product((0.25, 0.5, 1), (0, 0.5, 1.0), (True, False)):
         lacks = [
             name for name, kept in (("noise", sigma == 0), ("step", gamma == 1), ("time", layer_dependent)) if not kept
         ]
-        distance = distances.get("_".join(lacks) or "whole", 1.0 if lacks else 1e-14)
+        distance = distances.pop("_".join(lacks) or "whole", 1.0 if lacks else 1e-14)
         point = {"gamma": gamma, "sigma": sigma, "layer_dependent": layer_dependent, "relative_l2": distance}
         grid.append(point)
+    assert not distances
     return metrics.conditions({"metrics": {"grid": grid, "free_energy": {}}}, rounding)
 
 
@@ -111,9 +120,9 @@ NAMES = {"noise": "zero_initial_error", "step": "unit_step", "time": "layer_depe
 def test_all_three_suffice_and_each_is_needed():
     found = judged()
     assert found["sufficient"] is True and found["relative_l2"] == 1e-14
-    for name in NAMES.values():
-        assert found[name] == {"necessary": True, "points": 1, "zero": 0, "least": 1.0, "largest": 1.0}
-    assert found["otherwise"] == {"points": 7, "zero": 0, "least": 1.0, "largest": 1.0}
+    for name, points in {"zero_initial_error": 2, "unit_step": 2, "layer_dependent": 1, "otherwise": 17}.items():
+        verdict = {} if name == "otherwise" else {"necessary": True}
+        assert found[name] == {**verdict, "points": points, "zero": 0, "least": 1.0, "largest": 1.0}
 
 
 @pytest.mark.parametrize("lacking", NAMES)
@@ -124,8 +133,9 @@ def test_a_condition_without_which_one_point_is_zero_is_not_necessary_and_the_ot
     assert found["otherwise"]["zero"] == 1 and found["otherwise"]["least"] == 1e-11
 
 
-def test_two_conditions_broken_together_say_nothing_of_either_but_are_counted():
-    found = judged(noise_step=0.0)
+@pytest.mark.parametrize("lacking", ["noise_step", "noise_time", "step_time", "noise_step_time"])
+def test_conditions_broken_together_say_nothing_of_any_but_are_counted(lacking):
+    found = judged(**{lacking: 0.0})
     assert all(found[key]["necessary"] for key in NAMES.values()) and found["otherwise"]["zero"] == 1
 
 
@@ -137,7 +147,7 @@ def test_necessity_does_not_hang_on_sufficiency():
 def test_what_is_not_finite_is_not_zero_and_exceeds_everything():
     found = judged(noise=None, whole=None)
     assert found["sufficient"] is False and found["relative_l2"] is None
-    assert found["zero_initial_error"] == {"necessary": True, "points": 1, "zero": 0, "least": None, "largest": None}
+    assert found["zero_initial_error"] == {"necessary": True, "points": 2, "zero": 0, "least": 1.0, "largest": None}
     assert found["otherwise"]["largest"] is None and found["otherwise"]["least"] == 1.0
 
 
