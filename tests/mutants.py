@@ -798,6 +798,20 @@ MUTANTS = (
         (CLAIMS,),
     ),
     Mutant(
+        "claims: a scale for each tensor is a scale",
+        "report/ledger/rules.py",
+        'return cell["verdict"] == verdicts.SCALED and cell["of"] == verdicts.MEASURES["residual"]',
+        'return cell["verdict"] == verdicts.SCALED',
+        (CLAIMS,),
+    ),
+    Mutant(
+        "claims: a free energy that is not settled tells",
+        "report/ledger/energy.py",
+        'if finite(distance) <= energies[place]["settled"]["residual"]',
+        "if finite(distance) < 0",
+        (CLAIMS,),
+    ),
+    Mutant(
         "published: milliseconds are compared",
         "report/published_table.py",
         'value["zil"] / value["bp"]',

@@ -8,7 +8,7 @@ import copy
 
 import pytest
 import yaml
-from test_claims import METRICS, divergence, of, put
+from theory import METRICS, divergence, of, put
 
 from pcbench.errors import PCBenchError
 from pcbench.params import OF_TASKS

@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import test_claims
+import theory
 import yaml
 
 from pcbench import brief, data, params, tasks
@@ -207,7 +207,7 @@ def test_the_metrics_that_claims_are_tried_on_have_the_shape_of_real_ones(result
     summary = build(results, tmp_path / "out", "default", parameters())
     for section in ("tasks", "zoo", "scaling"):
         real = set().union(*map(keys, summary[section].values()))
-        assert set().union(*map(keys, test_claims.METRICS[section].values())) - {""} <= real
+        assert set().union(*map(keys, theory.METRICS[section].values())) - {""} <= real
 
 
 def test_a_rule_that_could_not_be_captured_is_said_to_be_that(results, tmp_path):

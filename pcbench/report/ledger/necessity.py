@@ -21,9 +21,6 @@ from pcbench.report.writing import scientific, span
 
 _Condition = tuple[str | None, str]  # in words, or None for the rule's label; and the rule
 
-EXACT = ("zero initial error, γ = 1 and the layer-dependent update", "zil-state")
-BROKEN = ("sigma-1e-2", "gamma-half", "not-layer-dependent")  # one rule for each requirement of Z-IL that it lacks
-
 
 def necessary(condition: _Condition, instead: _Condition, metrics: Result) -> Judged:
     """Is the condition necessary for zero divergence: is zero reached with it, and never without it?
@@ -66,28 +63,6 @@ def levelling(metrics: Result) -> Judged:
     return verdict, f"{found} Edges skip levels on {listed(tasks)}."
 
 
-def ablation(metrics: Result) -> Judged:
-    """Zero with all three requirements, on every task, and with none of them broken on any."""
-    words, exact = EXACT
-    found, missing = distances(metrics, (exact, *BROKEN))
-    if missing:
-        return NOT_TESTED, missing
-    kept = found.pop(exact)
-    broken = "; ".join(f"{label(metrics, rule)} {span(row.values(), scientific)}" for rule, row in found.items())
-    figures = f"{_measured(kept)}: {span(kept.values(), scientific)} with {words}; {broken}."
-    if not all(map(is_zero, kept.values())):
-        return REFUTED, f"There is no equivalence to lose. {figures}"
-    reached = [
-        f"{label(metrics, rule)} on {task}"
-        for rule, row in found.items()
-        for task, value in row.items()
-        if is_zero(value)
-    ]
-    if reached:
-        return REFUTED, f"Zero to rounding is reached with {listed(reached)}. {figures}"
-    return REPRODUCED, figures
-
-
 def approximates(metrics: Result) -> Judged:
     """IL with more steps is nearer to BP on every task, and on none is it there."""
     found, missing = distances(metrics, ("il-20", "il-100"))
@@ -109,7 +84,6 @@ def approximates(metrics: Result) -> Judged:
 
 TESTS: dict[str, Test] = {
     "necessity-levelling": levelling,
-    "ablation": ablation,
     "necessity-layer-dependent": partial(
         necessary, ("the layer-dependent update", "zil-state"), ("every weight updated at t = T", "not-layer-dependent")
     ),
