@@ -240,7 +240,7 @@ def _begun(stage, experiment):
 
 def _check_rules(settings, stage):
     """Before the work: whether every rule has the options that params.yaml gives it."""
-    for name, entry in settings["rules"].items():
+    for name, entry in settings.get("rules", {}).items():
         check_options(f"rules.{name}", entry["engine"], entry)
     for name, grid in settings.get("grids", {}).items():
         check_options(f"{stage}.grids.{name}", settings["rules"][name]["engine"], grid)

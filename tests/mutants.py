@@ -48,6 +48,8 @@ PUBLISHED = "tests/contracts/test_published.py"
 CLI = "tests/contracts/test_cli.py"
 CONDITIONS = "tests/contracts/test_conditions.py"
 FREE_ENERGY = "tests/numerics/test_free_energy.py"
+CONFORMANCE = "tests/contracts/test_conformance.py"
+SCALE = "tests/properties/test_scale.py"
 
 
 def zil(name):
@@ -75,6 +77,41 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        "conformance: any scale is a power of two",
+        "measure/scale.py",
+        "return all(bits_equal(a, b * factor) for a, b in pairs)",
+        "return True",
+        (SCALE, CONFORMANCE),
+    ),
+    Mutant(
+        "conformance: the scale is that of the norms, whatever the direction",
+        "measure/scale.py",
+        "s = (a @ b / (b @ b)).item()",
+        "s = norm_of(a) / norm_of(b)",
+        (SCALE,),
+    ),
+    Mutant(
+        "conformance: a floor is an approach",
+        "report/verdicts.py",
+        " or found[-1] > STILL_FALLING * found[-2]:",
+        ":",
+        (CONFORMANCE,),
+    ),
+    Mutant(
+        "conformance: a slope whose interval holds zero is a rate",
+        "report/verdicts.py",
+        "if any(end is None or towards * end <= 0 for end in ends):",
+        "if None in ends:",
+        (CONFORMANCE,),
+    ),
+    Mutant(
+        "conformance: one dtype is enough for equality",
+        "report/verdicts.py",
+        'len({record["dtype"] for record in self.records}) > 1 and ',
+        "",
+        (CONFORMANCE,),
+    ),
     Mutant("Z-IL's sign flipped", "rules/zil.py", "[torch.ones_like(", "[-torch.ones_like(", (CLOSED_FORMS,)),
     Mutant(
         "Z-IL: the error of a value with several readers overwritten, not summed",

@@ -189,6 +189,8 @@ def test_a_law_that_was_planted_is_found(option, values, distances, kind, value)
         (VARIANCES, [0.3 * v for v in VARIANCES]),  # towards the other end
         (VARIANCES[::-1], [0.3 / v for v in VARIANCES[::-1]]),
         (VARIANCES, [0.3, 0.03, np.inf, 1e-4]),
+        (VARIANCES, [0.3, 0.29, 0.29, 0.01]),  # one step is no law: the slope's interval holds zero
+        ([*range(1, 11)], [*(2.0**-v for v in range(1, 10)), 0.9 * 2.0**-9]),  # a law, until the last step
         (VARIANCES[:2], [0.3, 0.03]),  # no interval
         (["a", "b", "c"], [0.3, 0.03, 0.003]),
         ([False, True, 2], [0.3, 0.03, 0.003]),
