@@ -123,11 +123,12 @@ class Copy:
         for axis in numbers["scaling"]["axes"].values():
             axis |= {"sizes": [2, 3], "largest": {}}
         kept = {"bp", "bp-captured", "zil", "zil-captured", "zil-state", *rules}
-        numbers["conformance"]["grids"] = {}
         numbers["conditions"] |= {"gammas": [0.5, 1], "sigmas": [0, 0.1]}
         numbers["conditions"]["free_energy"]["evaluations"] = 20
         for stage in (*params.OF_TASKS, "scaling"):
             numbers[stage]["rules"] = [rule for rule in numbers[stage]["rules"] if rule in kept]
+        grids = numbers["conformance"]["grids"]
+        numbers["conformance"]["grids"] = {rule: grid for rule, grid in grids.items() if rule in kept}
         if data:
             numbers["tasks"][task]["data"] = data
         path.write_text(yaml.safe_dump(numbers, sort_keys=False, allow_unicode=True), encoding="utf-8")
