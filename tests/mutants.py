@@ -43,6 +43,7 @@ AUTOCAST = "tests/numerics/test_autocast.py"
 RECURRENT = "tests/numerics/test_recurrent.py"
 WILD = "tests/wild/test_wild.py"
 GATE = "tests/contracts/test_gate.py"
+BASELINE = "tests/contracts/test_baseline.py"
 CLAIMS = "tests/contracts/test_claims.py"
 PUBLISHED = "tests/contracts/test_published.py"
 CLI = "tests/contracts/test_cli.py"
@@ -742,6 +743,90 @@ MUTANTS = (
         'tasks = [name for name in names if task in ("*", name)]',
         'tasks = [name for name in measured if task in ("*", name)]',
         (GATE,),
+    ),
+    Mutant(
+        "gate: a time fails where any of its interval is beyond the bound",
+        "check/gate.py",
+        'met = low <= bounds.get("at_most", low)',
+        'met = high <= bounds.get("at_most", high)',
+        (GATE,),
+    ),
+    Mutant(
+        "gate: a time without an interval passes",
+        "check/gate.py",
+        'return Finding(NOT_COMPARABLE, what, "no interval: too few measurements", text)',
+        'return Finding(PASS, what, "no interval: too few measurements", text)',
+        (GATE,),
+    ),
+    Mutant(
+        "baseline: an accuracy that rises is a fall",
+        "check/baseline.py",
+        'alternative="less"',
+        'alternative="greater"',
+        (f"{BASELINE}::test_p_is_the_part_of_all_signs_that_give_as_low_a_mean",),
+    ),
+    Mutant(
+        "baseline: a test that cannot fail passes",
+        "check/baseline.py",
+        "if least >= level:",
+        "if least > 1:",
+        (f"{BASELINE}::test_too_few_seeds_are_no_pass",),
+    ),
+    Mutant(
+        "baseline: the margin is left out",
+        "check/baseline.py",
+        "(np.asarray(differences) + beyond,)",
+        "(np.asarray(differences),)",
+        (f"{BASELINE}::test_chance_is_not_taken_for_a_regression",),
+    ),
+    Mutant(
+        "baseline: seeds are not compared in pairs",
+        "check/baseline.py",
+        "[new[seed] - old[seed] for seed in old if seed in new]",
+        "[a - b for a, b in zip(sorted(new.values()), sorted(old.values()), strict=False)]",
+        (f"{BASELINE}::test_chance_is_not_taken_for_a_regression", f"{BASELINE}::test_other_seeds_have_no_pairs"),
+    ),
+    Mutant(
+        "baseline: all tasks together are not looked at",
+        "check/baseline.py",
+        "if len(of_tasks) > 1:",
+        "if False:",
+        (f"{BASELINE}::test_what_a_few_seeds_of_one_task_cannot_tell_those_of_all_tasks_can",),
+    ),
+    Mutant(
+        "baseline: a slower engine is compared with its own interval",
+        "check/baseline.py",
+        'if new["low"] <= beyond * old["high"]',
+        'if new["low"] <= beyond * new["high"]',
+        (f"{BASELINE}::test_a_slower_engine_is_found_and_noise_is_not",),
+    ),
+    Mutant(
+        "baseline: times of another machine are compared",
+        "check/baseline.py",
+        "            elif other or unknown:",
+        "            elif False:",
+        (f"{BASELINE}::test_times_of_another_machine_are_not_compared_and_accuracies_are",),
+    ),
+    Mutant(
+        "baseline: figures of other parameters are compared",
+        "check/baseline.py",
+        "    other = params.differing(*experiments)\n",
+        "    other = ()\n",
+        (f"{BASELINE}::test_figures_of_other_parameters_are_not_compared_and_it_is_said_which",),
+    ),
+    Mutant(
+        "baseline: a run that falls short becomes one",
+        "cli.py",
+        "    if _fell_short(findings):\n",
+        "    if _fell_short(findings) and False:\n",
+        (f"{BASELINE}::test_a_run_that_falls_short_becomes_no_baseline",),
+    ),
+    Mutant(
+        "baseline: results of other code become one",
+        "check/baseline.py",
+        "if recorded != stages.code_of(source.stage, behind):",
+        "if False:",
+        (f"{BASELINE}::test_a_run_of_other_results_or_code_than_lie_here_becomes_no_baseline",),
     ),
     Mutant(
         "check: exit code 0 whatever fell short",
