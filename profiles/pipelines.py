@@ -117,6 +117,9 @@ def derived(text: str, parameters: params.Parameters, profile: str) -> str:
         ("--profile default", f"--profile {profile}"),
         ("results/default", f"results/{profile}"),
         ("reports/", f"reports/{profile}/"),
+        # Git has the default profile's report. Of another one the cache has what runs are compared by: `dvc exp show`.
+        ("headline.json:\n          cache: false", "headline.json"),
+        ("plots:\n          cache: false", "plots"),
         ("    do:\n", "    do:\n      wdir: ../..\n"),
         ("  report:\n", "  report:\n    wdir: ../..\n"),
     ):
