@@ -1,5 +1,6 @@
 """Table 6: what each published rule's weight update is of backpropagation's."""
 
+import math
 from collections.abc import Sequence
 
 from pcbench.params import Result
@@ -43,8 +44,8 @@ def conformance(tasks: Sequence[TaskResults], metrics: Result) -> Table:
         "as another option goes to its limit, with the rate at which the distance falls and its 95 % interval; or none of "
         "these. An approach is one among the settings tried: the distance still falls at their end. Distance: "
         "‖g − g_BP‖ / ‖g_BP‖. Scale: ⟨g, g_BP⟩ / ⟨g_BP, g_BP⟩. After one scale, and after one each tensor: the distance that "
-        "is left once g is multiplied by the best number; in brackets the least and the largest scale of a tensor, and of "
-        "how many tensors the bits are those of BP's times a power of two. Float64, equality in float32 too; "
+        "is left once g is multiplied by the best number; in brackets of how many "
+        "tensors the bits are those of BP's times a power of two. Float64, equality in float32 too; "
         f"{range_of(seeds)} {'seed' if seeds == {1} else 'seeds'}. Exact."
     )
     heads = (
@@ -87,7 +88,17 @@ def told(cell: Result) -> str:
 
 def setting(options: Result) -> str:
     """A rule's options for people: ``T = 20, γ = 0.1``."""
-    return ", ".join(f"{_SIGNS.get(name, name)} = {value}" for name, value in options.items())
+    return ", ".join(f"{_SIGNS.get(name, name)} = {_short(value)}" for name, value in options.items())
+
+
+def _short(value):
+    """A setting's value; a small power of two, which is exact, as that."""
+    if isinstance(value, float) and value > 0:
+        mantissa, exponent = math.frexp(value)
+        if mantissa == 0.5 and exponent < -5:
+            return f"2^−{1 - exponent}"
+        return f"{value:g}"
+    return value
 
 
 def _number(value):
@@ -97,8 +108,7 @@ def _number(value):
 def _by_tensor(cell):
     if cell["tensor_residual"] is None:
         return writing.NOT_FINITE
-    scales = f"{_number(cell['scale_low'])} to {_number(cell['scale_high'])}"
-    return f"{writing.scientific(cell['tensor_residual'])} ({scales}; {cell['scaled_tensors']} of {cell['tensors']})"
+    return f"{writing.scientific(cell['tensor_residual'])} ({cell['scaled_tensors']} of {cell['tensors']})"
 
 
 def _rate(rate):

@@ -15,7 +15,7 @@ from pcbench.report.results import Source, TaskResults
 from pcbench.report.table import STAGE_OF, Table, labels_of
 
 NOT_RECORDED = "not recorded"
-_MANY = 32  # letters in a cell
+_MANY = 24  # characters
 
 # The page's style sheet gives the colours another value in the dark; the files on disk keep theirs.
 _COLOURS = {

@@ -160,6 +160,7 @@ def test_combinations_are_each_there_once_with_the_number_of_levels():
     assert found == [{"steps": steps, "gamma": gamma} for steps in (1, 5) for gamma in (1.0, 0.1)]
     assert combinations({}, levels=5) == [{}]
     assert setting({"steps": 5, "gamma": 0.1, "variance": 10}) == "T = 5, γ = 0.1, v = 10"
+    assert setting({"gamma": 1.0, "alpha": 2.0**-10}) == "γ = 1, α = 2^−10"
 
 
 VARIANCES = [1, 10, 100, 1000]

@@ -191,8 +191,10 @@ def test_keys_reach_everything_and_what_has_the_focus_is_seen(opened):
     assert page.evaluate("document.activeElement.getBoundingClientRect().top") >= 0
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
-    reached = set()
-    for _ in range(60):
+    everything, reached = {"A", "BUTTON", "DIV", "SUMMARY"}, set()
+    for _ in range(500):  # claims and their links come first
+        if everything <= reached:
+            break
         page.keyboard.press("Tab")
         name, width, style = page.evaluate(
             "(() => { const e = document.activeElement, s = getComputedStyle(e);"
@@ -200,7 +202,7 @@ def test_keys_reach_everything_and_what_has_the_focus_is_seen(opened):
         )
         reached.add(name)
         assert style != "none" and width != "0px", name
-    assert {"A", "BUTTON", "DIV", "SUMMARY"} <= reached
+    assert everything <= reached
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
