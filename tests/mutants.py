@@ -180,7 +180,7 @@ MUTANTS = (
     Mutant(
         "Z-IL: an error is not summed over what was broadcast",
         "passing.py",
-        "if not error.is_nested and error.shape != torch.Size(value.shape):",
+        "if not error.is_nested and value.shape is not None and error.shape != torch.Size(value.shape):",
         "if False:",
         (EQUIVALENCE,),
     ),
@@ -278,8 +278,8 @@ MUTANTS = (
     Mutant(
         "hooks: those of values never run",
         "values.py",
-        "        elif custom or node in self._hooked_nodes:",
-        "        elif custom:",
+        "        if custom or (node in self._hooked_nodes and (NODES_TELL or self._untold.has_seen(node))):",
+        "        if custom:",
         (f"{VALUES}::test_hooks_run_once_on_the_whole_gradient",),
     ),
     Mutant(
@@ -473,8 +473,8 @@ MUTANTS = (
     ),
     Mutant(
         "state form: a module's own function is unseen",
-        "recording.py",
-        '    undo.enter_context(patch.object(torch.autograd.Function, "apply", classmethod(seen_apply)))\n',
+        "aside.py",
+        '        undo.enter_context(patch.object(torch.autograd.Function, "apply", classmethod(seen_apply)))\n',
         "",
         (RECORDING,),
     ),
