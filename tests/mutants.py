@@ -207,9 +207,9 @@ MUTANTS = (
     ),
     Mutant(
         "Z-IL: a function is not told of results that nobody read",
-        "passing.py",
-        "values = tuple(GradientEdge(node, number) for number, error in enumerate(errors) if error is not None)",
-        "values = tuple(GradientEdge(node, number) for number, error in enumerate(e for e in errors if e is not None))",
+        "values.py",
+        "return tuple(GradientEdge(node, number) for number, error in enumerate(errors) if error is not None)",
+        "return tuple(GradientEdge(node, number) for number, error in enumerate(e for e in errors if e is not None))",
         (LIKE_AUTOGRAD,),
     ),
     Mutant(
