@@ -6,15 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from pcbench import brief, code, data, instructions, params, pipeline, stages
+from pcbench import brief, code, data, instructions, params, pipeline, printing, stages
 from pcbench.check import gate, outcome, reproduction
 from pcbench.errors import InvalidParameters, ResultError
 from pcbench.factories import call_factory, load_factory
-from pcbench.files import finite_or_none, write_text
+from pcbench.files import write_text
 from pcbench.measure.verify import BROKEN, certificate
 from pcbench.measure.verify import verify as run_verify
 from pcbench.randomness import global_stream
-from pcbench.report import writing
 from pcbench.terminal import progress, run, say, table
 
 app = typer.Typer(
@@ -248,7 +247,7 @@ def check(
         outcome.write(path, findings)
     for line in outcome.annotations(findings) if annotate else ():
         say(line)
-    _fell_short(findings)
+    printing.shortfalls(findings)
     counts = {
         verdict: sum(f.verdict == verdict for f in findings) for verdict in (gate.PASS, gate.FAIL, gate.NOT_COMPARABLE)
     }
@@ -263,21 +262,10 @@ def check(
         raise ResultError(f"no figure of profile {profile!r} was held to anything: that is no pass; see {expectations}")
 
 
-def _fell_short(findings):
-    """Print what fell short, and return whether anything did."""
-    short = [finding for finding in findings if finding.verdict == gate.FAIL]
-    if short:
-        table(
-            ("verdict", "what", "measured", "expected"),
-            [[(finding.verdict, finding.what, finding.measured, finding.expected) for finding in short]],
-        )
-    return bool(short)
-
-
 def _update_baseline(metrics, findings, parameters, profile):
     from pcbench.check import baseline  # as in `check`
 
-    if _fell_short(findings):
+    if printing.shortfalls(findings):
         say(
             f"{baseline.place(profile)} stays as it is: a run that falls short of what is expected is no measure for others"
         )
@@ -311,7 +299,7 @@ def compare(
 
     home = pipeline.folder(profile)
     with runs.opened(first, profile, home) as a, runs.opened(second, profile, home) as b:
-        _told(compare_runs(a, b), first, second)
+        _compared(compare_runs(a, b), first, second)
 
 
 @app.command()
@@ -325,7 +313,7 @@ def reproduce(
     """
     from pcbench.check.repeat import repeat
 
-    _told(repeat(result, datasets), str(result), "again")
+    _compared(repeat(result, datasets), str(result), "again")
 
 
 @app.command()
@@ -340,19 +328,10 @@ def pack(
     say(f"wrote {out}")
 
 
-def _told(comparison, first, second):
+def _compared(found, first, second):
     """Print a comparison, and exit with its code."""
-    if comparison.environment:
-        table(("environment", first, second), [[(name, *pair) for name, pair in comparison.environment.items()]])
-    else:
-        say("the same environment, as far as it is recorded")
-    for finding in comparison.findings:
-        say(f"{finding.result}: {finding.verdict}")
-        for reason in finding.reasons:
-            say(f"  {reason}")
-    verdicts = [finding.verdict for finding in comparison.findings]
-    say(", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)))
-    raise typer.Exit(comparison.code)
+    printing.comparison(found, first, second)
+    raise typer.Exit(found.code)
 
 
 @app.command()
@@ -392,16 +371,7 @@ def verify(
     model, inputs, targets, loss_fn = call_factory(load_factory(factory))
     with progress(f"verify {factory}", 1 + len(BROKEN) * ablations) as advance, global_stream(0, "dropout"):
         found = run_verify(model, inputs, targets, loss_fn, rule, ablations, advance, **options)
-    parameters = []
-    for name, divergence in found.parameters.items():
-        shape = "×".join(map(str, found.shapes[name])) or "scalar"
-        cells = ("no gradient", "", "") if divergence is None else _cells(divergence)
-        parameters.append((name, shape, *cells))
-    totals = [("all parameters", "", *_cells(found.total)), ("all buffers", "", *_cells(found.buffers))]
-    broken = [(f"Z-IL, but {name}", "", *_cells(divergence)) for name, divergence in found.ablations.items()]
-    table(("parameter", "shape", "L2", "max ULP", "bitwise"), [parameters, totals, broken])
-    for sentence in (*found.whole(), *found.signs()):
-        say(sentence)
+    printing.verification(found)
     same = found.total.bitwise_equal and found.buffers.bitwise_equal
     say(f"{rule} {'is' if same else 'is NOT'} bit-identical to backpropagation on {type(model).__name__}")
     if prove:
@@ -409,11 +379,6 @@ def verify(
         say(str(proven))
         same = same and proven.equal
     raise typer.Exit(0 if same else 1)
-
-
-def _cells(divergence):
-    l2, ulps = writing.scientific(finite_or_none(divergence.l2)), writing.ulps(divergence.max_ulp)
-    return l2, ulps, "yes" if divergence.bitwise_equal else "no"
 
 
 def main() -> None:

@@ -817,7 +817,7 @@ MUTANTS = (
     Mutant(
         "baseline: a run that falls short becomes one",
         "cli.py",
-        "    if _fell_short(findings):\n",
+        "    if printing.shortfalls(findings):\n",
         "    if _fell_short(findings) and False:\n",
         (f"{BASELINE}::test_a_run_that_falls_short_becomes_no_baseline",),
     ),
