@@ -8,7 +8,7 @@ import numpy as np
 
 from pcbench.params import REFERENCE, Result
 from pcbench.report import writing
-from pcbench.report.results import read_source
+from pcbench.report.results import grouped, read_source
 
 
 def found(stage: str, name: str, path: Path) -> str:
@@ -21,12 +21,9 @@ def found(stage: str, name: str, path: Path) -> str:
     Raises:
         ResultError: it is not of its form.
     """
-    records = list(read_source(stage, name, path).records)
     told, of_rule = _TOLD[stage]
-    rules: dict[str, list[Result]] = {}
-    for record in records:
-        rules.setdefault(record["label"], []).append(record)
-    said = {label: of_rule(records) for label, records in rules.items()}
+    by_label = grouped(read_source(stage, name, path).records, "label")
+    said = {label: of_rule(records) for label, records in by_label.items()}
     listed = "; ".join(f"{label} ({text})" for label, text in said.items() if text)
     return f"{name}: {told}: {listed}; see {path}"
 

@@ -8,7 +8,7 @@ from scipy.stats import bootstrap
 
 from pcbench.params import REFERENCE, Result
 from pcbench.report.fits import LEVEL, exponent
-from pcbench.report.results import SCHEMA, Source, TaskResults
+from pcbench.report.results import SCHEMA, Source, TaskResults, grouped
 from pcbench.report.verdicts import verdict
 
 MACHINE = ("cpu", "gpu", "threads", "platform")  # what of a provenance a time depends on, beside the software
@@ -41,7 +41,7 @@ def summarise(
         "timed_on": machine(task.cost for task in tasks),
         "zoo": {source.task: _model(next(source.records)["metrics"]) for source in zoo},
         "scaling": {
-            source.task: {rule: _growth(records) for rule, records in _by_rule(source).items()} for source in scaling
+            source.task: {rule: _growth(records) for rule, records in source.by_rule.items()} for source in scaling
         },
     }
 
@@ -68,21 +68,21 @@ def _summary(task):
         "family": task.family,
         "identities": task.exactness.files[0]["identities"],
         "exactness": {
-            rule: {dtype: _exactness(of_dtype) for dtype, of_dtype in sorted(_grouped(of_rule, "dtype").items())}
-            for rule, of_rule in _by_rule(task.exactness).items()
+            rule: {dtype: _exactness(of_dtype) for dtype, of_dtype in sorted(grouped(of_rule, "dtype").items())}
+            for rule, of_rule in task.exactness.by_rule.items()
         },
-        "cost": {rule: _cost(records[0]) for rule, records in _by_rule(task.cost).items()},
-        "accuracy": {rule: _accuracy(records) for rule, records in _by_rule(task.train).items()},
+        "cost": {rule: _cost(records[0]) for rule, records in task.cost.by_rule.items()},
+        "accuracy": {rule: _accuracy(records) for rule, records in task.train.by_rule.items()},
         "weights": {
-            rule: _weights(records, _by_rule(task.train)[REFERENCE])
-            for rule, records in _by_rule(task.train).items()
+            rule: _weights(records, task.train.by_rule[REFERENCE])
+            for rule, records in task.train.by_rule.items()
             if rule != REFERENCE
         },
-        "proof": {rule: _certificate(records[0]["metrics"]) for rule, records in _by_rule(task.proof).items()},
-        "conformance": {rule: verdict(records) for rule, records in _by_rule(task.conformance).items()},
+        "proof": {rule: _certificate(records[0]["metrics"]) for rule, records in task.proof.by_rule.items()},
+        "conformance": {rule: verdict(records) for rule, records in task.conformance.by_rule.items()},
         "conditions": {
             rule: conditions(records[0], task.conditions.files[0]["rounding"])
-            for rule, records in _by_rule(task.conditions).items()
+            for rule, records in task.conditions.by_rule.items()
         },
     }
 
@@ -94,17 +94,6 @@ def _model(metrics):
 def _certificate(metrics):
     """A certificate's figures; an update that is no program is not proven to be equal."""
     return {"equal": False, **metrics}
-
-
-def _by_rule(source):
-    return _grouped(source.records, "rule")
-
-
-def _grouped(records, key):
-    groups = {}
-    for record in records:
-        groups.setdefault(record[key], []).append(record)
-    return groups
 
 
 def worst(values: Iterable[float | None]) -> float | None:

@@ -131,10 +131,8 @@ def _facts(tasks, metrics):
     trained, timed = labels_of(task.train for task in tasks), labels_of(task.cost for task in tasks)
     for rule in [rule for rule in trained if rule not in (REFERENCE, "zil")]:
         gaps = [100 * (task["accuracy"][rule]["mean"] - task["accuracy"][REFERENCE]["mean"]) for task in known]
-        low, high = (f"{gap:+.1f}".replace("-", "−") for gap in (min(gaps), max(gaps)))
-        text = low if low == high else f"{low} to {high}"
         meaning = f"points of test accuracy by which {trained[rule]}, which is not exact, differs from BP"
-        facts.append(("statistical", text, meaning))
+        facts.append(("statistical", writing.span(gaps, writing.points), meaning))
     times = {
         rule: [task["cost"][rule]["ratio"]["median"] for task in known] for rule in ("zil", "il-20") if rule in timed
     }

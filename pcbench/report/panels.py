@@ -53,7 +53,7 @@ def divergence(panel: Axes, task: TaskResults, styles: Styles) -> None:
     exactly zero lies on the axis's zero, which the scale (linear below the least positive value) includes. Long
     trainings are drawn in at most ``MOST_POINTS`` bins of consecutive updates, the band covering all of a bin.
     """
-    rules = {rule: records for rule, records in by_rule(task.train).items() if rule != REFERENCE}
+    rules = {rule: records for rule, records in task.train.by_rule.items() if rule != REFERENCE}
     series = {rule: trajectories(records) for rule, records in rules.items()}
     finite = np.concatenate([[], *(values[np.isfinite(values)] for values in series.values())])
     positive = finite[finite > 0]
@@ -113,7 +113,7 @@ def accuracy(panel: Axes, task: TaskResults, styles: Styles) -> None:
 def _epochs(panel, task, styles, pick):
     """Draw a figure of every epoch; return the largest."""
     largest = 0.0
-    for rule, records in by_rule(task.train).items():
+    for rule, records in task.train.by_rule.items():
         values = np.array([[pick(epoch) for epoch in record["metrics"]["epochs"]] for record in records])
         epochs = np.arange(1, values.shape[1] + 1)
         _line(panel, epochs, values.min(0), values.mean(0), values.max(0), styles[rule], records[0]["label"])
@@ -125,7 +125,7 @@ def _epochs(panel, task, styles, pick):
 
 def cost(panel: Axes, task: TaskResults, styles: Styles) -> None:
     """Draw the time of a weight update as a ratio to BP's: median and interquartile range."""
-    rules = {rule: records[0] for rule, records in by_rule(task.cost).items() if rule != REFERENCE}
+    rules = {rule: records[0] for rule, records in task.cost.by_rule.items() if rule != REFERENCE}
     rules = {rule: record for rule, record in rules.items() if "refused" not in record}
     for place, (rule, record) in enumerate(rules.items()):
         ratio = record["metrics"]["ratio"]
@@ -145,7 +145,7 @@ def cost(panel: Axes, task: TaskResults, styles: Styles) -> None:
 
 def scaling(panel: Axes, source: Source, styles: Styles) -> None:
     """Draw the time of a weight update against the size of a synthetic network, along one axis: median and quartiles."""
-    for rule, records in by_rule(source).items():
+    for rule, records in source.by_rule.items():
         sizes = [record["size"] for record in records]
         low, middle, high = (
             [1000 * record["metrics"]["seconds"][key] for record in records] for key in ("q1", "median", "q3")
@@ -217,11 +217,3 @@ def _line(panel, places, low, middle, high, style, label):
         markevery=max(1, len(places) // _MARKS),
         label=label,
     )
-
-
-def by_rule(source: Source) -> dict[str, list[Result]]:
-    """The records of each rule, in the order of the result."""
-    records: dict[str, list[Result]] = {}
-    for record in source.records:
-        records.setdefault(record["rule"], []).append(record)
-    return records

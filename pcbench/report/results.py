@@ -1,7 +1,7 @@
 """Reading the stages' results: checked for form on the way in, so that nothing behind this door has to doubt them."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,19 @@ class Source:
             seed = {"seed": file["seed"]} if "seed" in file else {}
             for record in file["results"]:
                 yield {**seed, **record}
+
+    @property
+    def by_rule(self) -> dict[str, list[Result]]:
+        """The `records` of each rule, in the order of the result."""
+        return grouped(self.records, "rule")
+
+
+def grouped(records: Iterable[Result], key: str) -> dict[str, list[Result]]:
+    """The records of each value that they have under ``key``, in their order."""
+    groups: dict[str, list[Result]] = {}
+    for record in records:
+        groups.setdefault(record[key], []).append(record)
+    return groups
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from pcbench.params import REFERENCE, Result
-from pcbench.report.panels import binned, by_rule, trajectories
+from pcbench.report.panels import binned, trajectories
 from pcbench.report.results import TaskResults
 
 MOST_POINTS = 60  # of a curve: the file is kept by git
@@ -54,7 +54,7 @@ def curves(tasks: Sequence[TaskResults]) -> dict[str, str]:
 
 def _epochs(tasks):
     for task in tasks:
-        for records in by_rule(task.train).values():
+        for records in task.train.by_rule.values():
             runs = [record["metrics"]["epochs"] for record in records]
             for epoch, entries in enumerate(zip(*runs, strict=True), 1):
                 means = (float(np.mean([entry[key] for entry in entries])) for key in ("train_loss", "test_accuracy"))
@@ -63,7 +63,7 @@ def _epochs(tasks):
 
 def _distances(tasks):
     for task in tasks:
-        for rule, records in by_rule(task.train).items():
+        for rule, records in task.train.by_rule.items():
             if rule != REFERENCE:
                 updates, _, median, _ = binned(trajectories(records), MOST_POINTS)
                 for update, distance in zip(updates.tolist(), median.tolist(), strict=True):

@@ -42,6 +42,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
+def points(value: float) -> str:
+    """Write a difference of percentages with its sign: ``+0.3``, ``−44.7``."""
+    return f"{value:+.1f}".replace("-", "−")
+
+
 def milliseconds(seconds: float) -> str:
     """Write seconds as milliseconds with three digits."""
     return ratio(1000 * seconds)

@@ -5,10 +5,12 @@ from pcbench.report.ledger.words import (
     NOT_TESTED,
     REFUTED,
     REPRODUCED,
+    Found,
     Judged,
     Test,
     label,
     listed,
+    needs,
     of_tasks,
     plural,
     ratios,
@@ -22,11 +24,9 @@ PARITY = 1.05  # "within 5 %"
 ORDERS = 100  # "orders of magnitude": two at least
 
 
-def il_costly(metrics: Result) -> Judged:
+@needs("cost", ("il-20",), "times")
+def il_costly(metrics: Result, found: Found) -> Judged:
     """IL takes significantly longer than BP on every task."""
-    found, missing = of_tasks(metrics, "cost", ("il-20",), "times")
-    if missing:
-        return NOT_TESTED, missing
     costs = found["il-20"]
     figures = f"A weight update of {label(metrics, 'il-20')} takes {ratios(costs)} times BP's (median)."
     cheap = [task for task, cost in costs.items() if cost["ratio"]["q1"] <= SIGNIFICANT]
@@ -35,11 +35,9 @@ def il_costly(metrics: Result) -> Judged:
     return REPRODUCED, figures
 
 
-def efficient(metrics: Result) -> Judged:
+@needs("cost", ("zil", "il-20"), "times")
+def efficient(metrics: Result, found: Found) -> Judged:
     """Z-IL does not take significantly longer than BP, as IL does, on any task."""
-    found, missing = of_tasks(metrics, "cost", ("zil", "il-20"), "times")
-    if missing:
-        return NOT_TESTED, missing
     zil = found["zil"]
     figures = (
         f"A weight update of Z-IL takes {ratios(zil)} times BP's (median), "
@@ -51,11 +49,9 @@ def efficient(metrics: Result) -> Judged:
     return REPRODUCED, figures
 
 
-def parity(metrics: Result) -> Judged:
+@needs("cost", ("zil",), "times")
+def parity(metrics: Result, found: Found) -> Judged:
     """Z-IL's median time is within 5 % of BP's on every task."""
-    found, missing = of_tasks(metrics, "cost", ("zil",), "times")
-    if missing:
-        return NOT_TESTED, missing
     figures = f"A weight update of Z-IL takes {ratios(found['zil'])} times BP's (median).{_replayed(metrics)}"
     dear = [task for task, cost in found["zil"].items() if cost["ratio"]["median"] > PARITY]
     if dear:
@@ -72,11 +68,9 @@ def _replayed(metrics):
     return f" Replayed as programs, Z-IL takes {span(times, ratio)} times captured BP's."
 
 
-def cheaper(metrics: Result) -> Judged:
+@needs("cost", ("zil", "il-L", "il-20"), "times")
+def cheaper(metrics: Result, found: Found) -> Judged:
     """Z-IL's quartiles lie below IL's on every task: cheaper by more than the rounds scatter."""
-    found, missing = of_tasks(metrics, "cost", ("zil", "il-L", "il-20"), "times")
-    if missing:
-        return NOT_TESTED, missing
     zil = found.pop("zil")
     figures = (
         f"A weight update of Z-IL takes {ratios(zil)} times BP's (median), "
@@ -92,11 +86,9 @@ def cheaper(metrics: Result) -> Judged:
     return REPRODUCED, figures
 
 
-def orders_faster(metrics: Result) -> Judged:
+@needs("cost", ("zil", "il-20"), "times")
+def orders_faster(metrics: Result, found: Found) -> Judged:
     """IL takes orders of magnitude more time than Z-IL, on every task."""
-    found, missing = of_tasks(metrics, "cost", ("zil", "il-20"), "times")
-    if missing:
-        return NOT_TESTED, missing
     quotients = {
         task: found["il-20"][task]["ratio"]["median"] / cost["ratio"]["median"] for task, cost in found["zil"].items()
     }

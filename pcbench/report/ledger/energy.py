@@ -5,12 +5,13 @@ from pcbench.report.ledger.words import (
     NOT_TESTED,
     REFUTED,
     REPRODUCED,
+    Found,
     Judged,
     Test,
     finite,
     is_zero,
     listed,
-    of_tasks,
+    needs,
     plural,
     which,
 )
@@ -24,11 +25,9 @@ REQUIREMENTS = {
 }
 
 
-def sufficient(metrics: Result) -> Judged:
+@needs("conditions", (RULE,), "grid of conditions")
+def sufficient(metrics: Result, found: Found) -> Judged:
     """With all three requirements the update is BP's to rounding, on every task."""
-    found, missing = of_tasks(metrics, "conditions", (RULE,), "grid of conditions")
-    if missing:
-        return NOT_TESTED, missing
     cells = found[RULE]
     distances = span([cell["relative_l2"] for cell in cells.values()], scientific)
     figures = (
@@ -38,11 +37,9 @@ def sufficient(metrics: Result) -> Judged:
     return (REFUTED, f"Not so on {which(far, cells)}. {figures}") if far else (REPRODUCED, figures)
 
 
-def ablation(metrics: Result) -> Judged:
+@needs("conditions", (RULE,), "grid of conditions")
+def ablation(metrics: Result, found: Found) -> Judged:
     """With all three the update is BP's; without one, the others kept, it is so at no point of the grid, on any task."""
-    found, missing = of_tasks(metrics, "conditions", (RULE,), "grid of conditions")
-    if missing:
-        return NOT_TESTED, missing
     cells = found[RULE]
     apart = "; ".join(
         f"without {words} {span([cell[name]['least'] for cell in cells.values()], scientific)}"
@@ -66,11 +63,9 @@ def ablation(metrics: Result) -> Judged:
     return REPRODUCED, figures
 
 
-def no_free_energy_gradient(metrics: Result) -> Judged:
+@needs("conditions", (RULE,), "free energy")
+def no_free_energy_gradient(metrics: Result, found: Found) -> Judged:
     """Z-IL's update is −∂F/∂θ neither where F is least over the values nor at any one time of its inference."""
-    found, missing = of_tasks(metrics, "conditions", (RULE,), "free energy")
-    if missing:
-        return NOT_TESTED, missing
     energies = {
         f"{task}, loss as a {reduction}": energy
         for task, cell in found[RULE].items()

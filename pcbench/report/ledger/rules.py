@@ -3,10 +3,23 @@
 from pcbench.params import Result
 from pcbench.report import verdicts
 from pcbench.report.conformance import told
-from pcbench.report.ledger.words import NOT_TESTED, REFUTED, REPRODUCED, Judged, Test, label, of_tasks, plural, which
+from pcbench.report.ledger.words import (
+    NOT_TESTED,
+    REFUTED,
+    REPRODUCED,
+    Found,
+    Judged,
+    Test,
+    label,
+    needs,
+    of_tasks,
+    plural,
+    which,
+)
 from pcbench.report.writing import scientific, span
 
 EXACT = (verdicts.EQUAL, verdicts.ROUNDING)
+_WITHOUT = ("strict", "il")  # what predicts from the values as they move
 _BP = verdicts.MEASURES["relative_l2"]  # what `approaches` says where the distance itself falls
 
 
@@ -15,22 +28,18 @@ def arrives(cell: Result) -> bool:
     return cell["verdict"] in EXACT or (cell["verdict"] == verdicts.APPROACHES and cell["of"] == _BP)
 
 
-def converges(metrics: Result) -> Judged:
+@needs("conformance", ("fixed-prediction",), "verdicts on rules")
+def converges(metrics: Result, found: Found) -> Judged:
     """Under fixed predictions BP's gradient is reached or approached, on every task."""
-    found, missing = of_tasks(metrics, "conformance", ("fixed-prediction",), "verdicts on rules")
-    if missing:
-        return NOT_TESTED, missing
     cells = found["fixed-prediction"]
     figures = _told(metrics, "fixed-prediction", cells)
     lost = [task for task, cell in cells.items() if not arrives(cell)]
     return (REFUTED, f"Not so on {which(lost, cells)}. {figures}") if lost else (REPRODUCED, figures)
 
 
-def one_step_scaled(metrics: Result) -> Judged:
+@needs("conformance", ("one-step",), "verdicts on rules")
+def one_step_scaled(metrics: Result, found: Found) -> Judged:
     """One step of error optimisation has BP's gradient, or a multiple of it, at some setting, on every task."""
-    found, missing = of_tasks(metrics, "conformance", ("one-step",), "verdicts on rules")
-    if missing:
-        return NOT_TESTED, missing
     cells = found["one-step"]
     residuals = span([cell["tensor_residual"] for cell in cells.values()], scientific)
     scaled, tensors = (sum(cell[key] for cell in cells.values()) for key in ("scaled_tensors", "tensors"))
@@ -46,11 +55,9 @@ def _scaled(cell):
     return cell["verdict"] == verdicts.SCALED and cell["of"] == verdicts.MEASURES["residual"]
 
 
-def fixed_prediction_is_backprop(metrics: Result) -> Judged:
+@needs("conformance", ("fixed-prediction",), "verdicts on rules")
+def fixed_prediction_is_backprop(metrics: Result, found: Found) -> Judged:
     """Under fixed predictions with γ = 1: BP's program on every task; the same numbers alone are functional equality."""
-    found, missing = of_tasks(metrics, "conformance", ("fixed-prediction",), "verdicts on rules")
-    if missing:
-        return NOT_TESTED, missing
     cells = found["fixed-prediction"]
     figures = _told(metrics, "fixed-prediction", cells)
     unlike = [
@@ -64,27 +71,22 @@ def fixed_prediction_is_backprop(metrics: Result) -> Judged:
     return REPRODUCED, figures
 
 
-def special_case(metrics: Result) -> Judged:
+@needs("conformance", ("fixed-prediction", *_WITHOUT), "verdicts on rules")
+def special_case(metrics: Result, found: Found) -> Judged:
     """Under fixed predictions BP's gradient is reached on every task, and without them, at no setting, on none."""
-    without = ("strict", "il")
-    found, missing = of_tasks(metrics, "conformance", ("fixed-prediction", *without), "verdicts on rules")
-    if missing:
-        return NOT_TESTED, missing
     figures = " ".join(_told(metrics, rule, cells) for rule, cells in found.items())
     lost = [task for task, cell in found["fixed-prediction"].items() if cell["verdict"] not in EXACT]
     if lost:
         return REFUTED, f"Not even under fixed predictions on {which(lost, found['fixed-prediction'])}. {figures}"
-    there = {task for rule in without for task, cell in found[rule].items() if cell["verdict"] in EXACT}
+    there = {task for rule in _WITHOUT for task, cell in found[rule].items() if cell["verdict"] in EXACT}
     if there:
         return REFUTED, f"Without them too on {which(sorted(there), found['il'])}. {figures}"
     return REPRODUCED, figures
 
 
-def finite_variance(metrics: Result) -> Judged:
+@needs("conformance", ("output-variance",), "verdicts on rules")
+def finite_variance(metrics: Result, found: Found) -> Judged:
     """With a variance at the output BP's gradient is reached on no task, at no setting."""
-    found, missing = of_tasks(metrics, "conformance", ("output-variance",), "verdicts on rules")
-    if missing:
-        return NOT_TESTED, missing
     cells = found["output-variance"]
     figures = _told(metrics, "output-variance", cells)
     exact = [task for task, cell in cells.items() if cell["verdict"] in EXACT]

@@ -15,7 +15,7 @@ from pcbench.report.ledger.words import (
     plural,
     which,
 )
-from pcbench.report.writing import count, percent, scientific, span
+from pcbench.report.writing import count, percent, points, scientific, span
 
 # Between IL (γ < 1, every weight updated at t = T) and Z-IL (γ = 1, each at its level) there are two mixtures; both begin at
 # the forward pass.
@@ -97,19 +97,13 @@ def hybrid(metrics: Result) -> Judged:
         cells = {task: entry["accuracy"][rule] for task, entry in tasks.items()}
         better[rule] = [task for task in tasks if _below(zil[task], cells[task])]
         gaps = [100 * (cells[task]["mean"] - zil[task]["mean"]) for task in tasks]
-        figures.append(
-            f"{label(metrics, rule)}, {MIXTURES[rule]}: {span(gaps, _points)} points of accuracy from Z-IL's"
-        )
+        figures.append(f"{label(metrics, rule)}, {MIXTURES[rule]}: {span(gaps, points)} points of accuracy from Z-IL's")
     told = f"{'; '.join(figures)}. Z-IL's accuracies are {'' if equal else 'not '}BP's."
     if equal and any(len(names) == len(tasks) for names in better.values()):
         return REPRODUCED, told
     above = sorted({task for names in better.values() for task in names})
     places = f"{listed(above)} alone" if above else f"none of {plural(tasks, 'task')}"
     return REFUTED, f"No mixture beats Z-IL and BP everywhere: clearly above Z-IL on {places}. {told}"
-
-
-def _points(value):
-    return f"{value:+.1f}".replace("-", "−")
 
 
 TESTS: dict[str, Test] = {

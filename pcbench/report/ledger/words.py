@@ -1,9 +1,11 @@
 """Verdicts, thresholds, and what all tests of claims look up and write."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sized
+from functools import wraps
 from typing import Any
 
 from pcbench.params import Result
+from pcbench.report.verdicts import ROUNDING_LEVEL
 from pcbench.report.writing import ratio, span
 
 REPRODUCED = "reproduced"
@@ -12,9 +14,7 @@ NOT_TESTED = "not tested"
 
 Judged = tuple[str, str]  # a verdict, and its evidence: one or more whole sentences
 Test = Callable[[Result], Judged]  # of the metrics, see `pcbench.report.metrics.summarise`
-
-# Float64 rounding leaves about 1e-13 in the state form: what exceeds this is a property of the rule.
-ROUNDING = 1e-10
+Found = dict[str, dict[str, Any]]  # {rule: {task: entry}}
 
 
 def label(metrics: Result, rule: str) -> str:
@@ -39,7 +39,7 @@ def plural(things: Sized, noun: str) -> str:
 
 def is_zero(relative_l2: float | None) -> bool:
     """Whether a distance is zero to the rounding of float64; one that is not finite, None, is not."""
-    return relative_l2 is not None and relative_l2 <= ROUNDING
+    return relative_l2 is not None and relative_l2 <= ROUNDING_LEVEL
 
 
 def finite(distance: float | None) -> float:
@@ -47,9 +47,21 @@ def finite(distance: float | None) -> float:
     return float("inf") if distance is None else distance
 
 
-def of_tasks(
-    metrics: Result, section: str, rules: Collection[str], what: str
-) -> tuple[dict[str, dict[str, Any]], str | None]:
+def needs(section: str, rules: Collection[str], what: str) -> Callable[[Callable[[Result, Found], Judged]], Test]:
+    """Make a test of a function of the metrics and of what `of_tasks` finds in them: not tested where that is missing."""
+
+    def made(judge: Callable[[Result, Found], Judged]) -> Test:
+        @wraps(judge)
+        def test(metrics: Result) -> Judged:
+            found, missing = of_tasks(metrics, section, rules, what)
+            return (NOT_TESTED, missing) if missing else judge(metrics, found)
+
+        return test
+
+    return made
+
+
+def of_tasks(metrics: Result, section: str, rules: Collection[str], what: str) -> tuple[Found, str | None]:
     """Look up one section's entries of some rules on every task.
 
     Returns:
@@ -68,9 +80,7 @@ def distances(metrics: Result, rules: Collection[str]) -> tuple[dict[str, dict[s
     return {rule: {task: cell["relative_l2"] for task, cell in row.items()} for rule, row in found.items()}, missing
 
 
-def looked_up(
-    cells: Mapping[str, Mapping[str, Any]], rules: Collection[str], what: str
-) -> tuple[dict[str, dict[str, Any]], str | None]:
+def looked_up(cells: Mapping[str, Mapping[str, Any]], rules: Collection[str], what: str) -> tuple[Found, str | None]:
     """Turn ``{task: {rule: entry}}`` into ``({rule: {task: entry}}, None)``, or ``({}, why)`` where one is missing."""
     lacking = {
         rule: [task for task, row in cells.items() if rule not in row or "refused" in row[rule]] for rule in rules
