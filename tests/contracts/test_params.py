@@ -7,6 +7,7 @@ import copy
 import re
 from pathlib import Path
 
+import edits
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -26,17 +27,8 @@ def load(tmp_path, value):
 
 
 def changed(where, value):
-    """The repository's own parameters with ``value`` at the dotted path ``where``; ``...`` removes the key."""
-    whole = copy.deepcopy(OWN)
-    *parents, last = where.split("/")
-    inner = whole
-    for key in parents:
-        inner = inner[key]
-    if value is ...:
-        del inner[last]
-    else:
-        inner[last] = value
-    return whole
+    """The repository's own parameters with ``value`` at the path ``where``; ``...`` removes the key."""
+    return edits.put(OWN, where, value)
 
 
 def test_the_repositorys_own_file_is_read_as_it_is(tmp_path):

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import edits
 import pytest
 import theory
 import yaml
@@ -387,17 +388,8 @@ def test_a_missing_seed_is_named(results, tmp_path):
 
 
 def put(where, value):
-    """The parameters with ``value`` at the dotted path ``where``; ``...`` removes the key."""
-    whole = parameters()
-    *parents, last = where.split("/")
-    inner = whole
-    for key in parents:
-        inner = inner[key]
-    if value is ...:
-        del inner[last]
-    else:
-        inner[last] = value
-    return whole
+    """The parameters with ``value`` at the path ``where``; ``...`` removes the key."""
+    return edits.put(parameters(), where, value)
 
 
 def test_what_was_taken_out_of_params_yaml_leaves_tables_figures_page_and_metrics(results, tmp_path):
