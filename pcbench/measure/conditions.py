@@ -9,7 +9,7 @@ from functools import partial
 
 from pcbench.files import finite_or_none
 from pcbench.measure.divergence import compare
-from pcbench.measure.exactness import FirstUpdate
+from pcbench.measure.first import FirstUpdate
 from pcbench.measure.free_energy import free_energy
 from pcbench.measure.matched import Matched, make_rule
 from pcbench.params import Result, Settings

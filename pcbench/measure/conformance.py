@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from typing import Any
-
-import torch
 
 from pcbench.files import finite_or_none
 from pcbench.graph import Graph
 from pcbench.grids import combinations
-from pcbench.measure.divergence import compare, weight_update
+from pcbench.measure.divergence import compare
+from pcbench.measure.first import FirstUpdate
 from pcbench.measure.matched import Matched, make_rule
 from pcbench.measure.proof import as_metrics, canonical_update, certify
 from pcbench.measure.scale import fit
 from pcbench.params import Result, Settings
-from pcbench.randomness import global_stream
 from pcbench.rules import Backprop
 
 # Distances are measured where rounding is least; what is equal there has to be so in the other dtype too.
@@ -45,7 +43,7 @@ def of_rule(matched: Matched, settings: Settings, rule: str) -> list[Result]:
     records: list[Result] = []
     depth = levels(matched)
     for seed in settings["seeds"]:
-        measured = partial(_measured, matched, seed)
+        measured = _comparing(matched, seed)
         for options in combinations(grid, depth):
             made, proven = {**entry, **options}, any("proof" in record["metrics"] for record in records)
             found = {DISTANCES: measured(made, DISTANCES)}
@@ -77,18 +75,21 @@ def levels(matched: Matched) -> int:
     return Graph.from_module(matched.model(seed=0), inputs).depth + 1
 
 
-def _measured(matched, seed, entry, dtype):
-    inputs, targets = matched.first_batch(seed)
-    model = matched.model(seed).to(getattr(torch, dtype))
-    inputs = inputs.to(getattr(torch, dtype)) if inputs.is_floating_point() else inputs
+def _comparing(matched, seed):
+    """A function that measures a rule's entry in a dtype; backpropagation's gradient is computed once."""
 
-    def update(rule):
-        with global_stream(seed, "dropout", 0):
-            return weight_update(model, rule, inputs, targets, matched.task.loss).gradients
+    @cache
+    def reference(dtype):
+        first = FirstUpdate.of(matched, dtype, seed)
+        return first, first.gradients(Backprop)
 
-    actual, reference = update(lambda copied: make_rule(entry, copied, seed)), update(Backprop)
-    distance = {key: finite_or_none(value) for key, value in asdict(compare(actual, reference)).items()}
-    return distance | asdict(fit(actual, reference))
+    def measured(entry, dtype):
+        first, expected = reference(dtype)
+        actual = first.gradients(partial(make_rule, entry, seed=seed))
+        distance = {key: finite_or_none(value) for key, value in asdict(compare(actual, expected)).items()}
+        return distance | asdict(fit(actual, expected))
+
+    return measured
 
 
 def _claims(metrics: dict[str, Any]) -> bool:
@@ -97,8 +98,9 @@ def _claims(metrics: dict[str, Any]) -> bool:
 
 
 def _certificate(matched, seed, entry):
-    inputs, targets = matched.first_batch(seed)
-    model = matched.model(seed)
-    rules = (lambda copied: make_rule(entry, copied, seed)), Backprop
-    own, expected = (canonical_update(model, make, inputs, targets, matched.task.loss, lines=False) for make in rules)
+    first = FirstUpdate.of(matched, EQUALITY, seed)
+    rules = partial(make_rule, entry, seed=seed), Backprop
+    own, expected = (
+        canonical_update(first.model, make, first.inputs, first.targets, first.loss, lines=False) for make in rules
+    )
     return certify(own, expected)

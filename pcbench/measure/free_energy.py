@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from pcbench.files import finite_or_none
 from pcbench.graph import Graph, Run
-from pcbench.measure.divergence import compare
-from pcbench.measure.exactness import FirstUpdate
+from pcbench.measure.divergence import compare, norm_of
+from pcbench.measure.first import FirstUpdate
 from pcbench.params import Result, Settings
 from pcbench.rules import Rule
 from pcbench.rules._base import Gradients
@@ -181,7 +181,7 @@ def cosine(a: Mapping[str, Tensor | None], b: Mapping[str, Tensor | None]) -> fl
 
 
 def _norm(tensor):
-    return 0.0 if tensor is None else float(torch.linalg.vector_norm(tensor))
+    return 0.0 if tensor is None else norm_of(tensor)
 
 
 def _distance(found, update):

@@ -16,7 +16,7 @@ from problems import relative_l2
 from pcbench import Backprop, Dynamics, Schedule, data, params
 from pcbench.errors import InvalidParameters
 from pcbench.measure import conditions
-from pcbench.measure.exactness import FirstUpdate
+from pcbench.measure.first import FirstUpdate
 from pcbench.measure.matched import Matched
 from pcbench.randomness import stream
 from pcbench.report import metrics, panels

@@ -15,7 +15,7 @@ from problems import PROBLEMS, outcome, relative_l2
 from torch import nn
 
 from pcbench import ZIL, Dynamics, InferenceLearning, Schedule
-from pcbench.measure.exactness import FirstUpdate
+from pcbench.measure.first import FirstUpdate
 from pcbench.measure.free_energy import Settled, cosine, free_energy
 
 BATCH = 5
