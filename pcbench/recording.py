@@ -18,10 +18,11 @@ from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined] # not in its stub
 from torch.overrides import _pop_mode_temporarily
 
+from pcbench.arguments import mapped, tensors_in, writes
 from pcbench.errors import PCBenchError, UnsupportedModule, told
 from pcbench.passing import Edge, edge_of
 from pcbench.randomness import random_state, set_random_state
-from pcbench.values import SEEING, Tensor, Values, mapped, tensors_in, writes
+from pcbench.values import SEEING, Tensor, Values
 
 
 @dataclass(frozen=True)

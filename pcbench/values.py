@@ -28,6 +28,7 @@ from torch.autograd import forward_ad
 from torch.autograd.graph import GradientEdge, Node, saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
+from pcbench.arguments import differentiable, listed, mapped, tensors_in, writes
 from pcbench.aside import off, seeing, unnoticed
 from pcbench.errors import UnsupportedModule
 from pcbench.passing import (
@@ -43,8 +44,6 @@ from pcbench.passing import (
 from pcbench.untold import Untold, shown
 
 _LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
-_NAMES = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift", "matmul")
-_IN_PLACE = {"__setitem__", *(f"__i{name}__" for name in _NAMES)}
 Tensor = torch.Tensor
 _SET_HOOKS: Any = vars(torch._C.TensorBase)["_backward_hooks"].__set__
 
@@ -67,7 +66,8 @@ class Values(TorchFunctionMode):
         self._asked_for: list[Node | None] = []
         self._retaining: list[ref[Tensor]] = []  # references to the values that want to keep their errors in ``grad``
         self._hooked_nodes: set[Node] = set()
-        self._untold = Untold()
+        if not NODES_TELL:
+            self._untold = Untold()
         self._aside = ExitStack()
 
     def __enter__(self) -> Self:
@@ -93,9 +93,9 @@ class Values(TorchFunctionMode):
         if (special := _SPECIAL.get(func)) is not None:
             return getattr(self, special)(*args, **kwargs)
         read = []
-        _differentiable(args, read)
+        differentiable(args, read)
         if kwargs:
-            _differentiable(kwargs, read)
+            differentiable(kwargs, read)
         out = self._run(func, args, kwargs, read)
         if not NODES_TELL:
             for tensor in (*tensors_in(out), *tensors_in((args, kwargs), everywhere=True)):
@@ -118,7 +118,7 @@ class Values(TorchFunctionMode):
         kept = set()
         if writes(func):
             written = []
-            _differentiable(args[:1], written)
+            differentiable(args[:1], written)
             # What is read beside being written to must be one value in both roles: its contributions have one order.
             kept.update(map(edge_of, written))
         cut_args, cut_kwargs = mapped((args, kwargs), lambda item: self.leaf(item, kept))
@@ -353,8 +353,8 @@ class Values(TorchFunctionMode):
             raise UnsupportedModule(
                 f"{self.where()} calls torch.autograd.grad with is_grads_batched; use torch.func.vmap"
             )
-        outputs, inputs = _listed(outputs), [_origin(x) for x in _listed(inputs)]
-        given = [None] * len(outputs) if grad_outputs is None else _listed(grad_outputs)
+        outputs, inputs = listed(outputs), [_origin(x) for x in listed(inputs)]
+        given = [None] * len(outputs) if grad_outputs is None else listed(grad_outputs)
         errors = [torch.ones_like(o) if g is None else g for o, g in zip(outputs, given, strict=True)]
         found = self.pass_back(outputs, errors, inputs, create_graph)
         if any(gradient is None for gradient in found) and not (allow_unused or materialize_grads):
@@ -403,50 +403,3 @@ def _origin(of):
     if isinstance(of, GradientEdge):
         return getattr(of.node, "variable", (of.node, of.output_nr))
     return edge_of(of) or of
-
-
-def _differentiable(argument, found):
-    """Append all tensors in ``argument`` that require a gradient to ``found``."""
-    if isinstance(argument, Tensor):
-        if argument.requires_grad:
-            found.append(argument)
-            if argument._base is not None:
-                argument.grad_fn  # noqa: B018 (a write to its base gives it another one, which must come before its readers')
-    elif isinstance(argument, (tuple, list)):
-        for item in argument:
-            _differentiable(item, found)
-    elif type(argument) is dict:
-        for item in argument.values():
-            _differentiable(item, found)
-
-
-def tensors_in(value: Any, everywhere: bool = False) -> list[Tensor]:
-    """The tensors in a tuple or list, nested or not; ``everywhere`` looks into dicts too."""
-    if isinstance(value, Tensor):
-        return [value]
-    if everywhere and type(value) is dict:
-        value = tuple(value.values())
-    return [t for item in value for t in tensors_in(item, everywhere)] if isinstance(value, (tuple, list)) else []
-
-
-def mapped(argument: Any, function: Callable[[Any], Any]) -> Any:
-    """``argument`` with each leaf of its tuples, lists and dicts replaced by what ``function`` makes of it."""
-    kind = type(argument)
-    if kind is tuple or kind is list:
-        return kind([mapped(item, function) for item in argument])
-    if kind is dict:
-        return {key: mapped(item, function) for key, item in argument.items()}
-    if isinstance(argument, (tuple, list)) and not isinstance(argument, torch.Size):
-        items = [mapped(item, function) for item in argument]
-        return kind(*items) if hasattr(argument, "_fields") else kind(items)
-    return function(argument)
-
-
-def _listed(tensors):
-    return list(tensors) if isinstance(tensors, (tuple, list)) else [tensors]
-
-
-def writes(func: Callable[..., Any]) -> bool:
-    """Whether a function writes in place into its first argument, which its name says."""
-    name = func.__name__.split(".")[0]  # of an operator by its full name, "add_.Tensor"
-    return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))

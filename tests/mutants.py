@@ -214,14 +214,14 @@ MUTANTS = (
     ),
     Mutant(
         "Z-IL: the history that a write gives a view comes after its readers'",
-        "values.py",
+        "arguments.py",
         "            if argument._base is not None:\n",
         "            if False:\n",
         (LIKE_AUTOGRAD,),
     ),
     Mutant(
         "Z-IL: an operator by its full name is no write",
-        "values.py",
+        "arguments.py",
         'name = func.__name__.split(".")[0]',
         "name = func.__name__",
         (LIKE_AUTOGRAD,),
