@@ -29,7 +29,7 @@ help: ## list the targets
 repro: known-profile $(VENV)/.installed ## fetch, train, measure, report, check: PROFILE=default (minutes), smoke, paper (hours), full (days)
 	@echo "==> dvc repro, profile $(PROFILE): what is up to date is not run again"
 	@test -e .git || dvc config --local core.no_scm true
-	@pcbench repro --profile $(PROFILE)
+	@pcbench run --profile $(PROFILE)
 	@echo "==> pcbench check: the report's figures against what is expected of them"
 	@pcbench check --profile $(PROFILE)
 

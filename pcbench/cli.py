@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pcbench import brief, code, data, instructions, params, pipeline, printing, stages
+from pcbench import brief, code, data, executors, instructions, params, pipeline, printing, stages
+from pcbench.cells import Experiment
 from pcbench.check import gate, outcome, reproduction
 from pcbench.errors import InvalidParameters, ResultError
 from pcbench.factories import call_factory, load_factory
@@ -61,7 +62,7 @@ def _experiment(task, profile, params_file, datasets):
     parameters = params.load(params_file)
     params.task(parameters, task)
     params.profile(parameters, profile)
-    return stages.Experiment(task, profile, parameters, datasets)
+    return Experiment(task, profile, parameters, datasets)
 
 
 def _wrote(stage, name, path):
@@ -147,7 +148,7 @@ def zoo(
     """Compare one weight update of Z-IL with backpropagation's on one of torchvision's classifiers (Table 4)."""
     parameters = params.load(params_file)
     params.profile(parameters, profile)
-    _wrote("zoo", model, stages.zoo(stages.Experiment(model, profile, parameters, Path("datasets"))))
+    _wrote("zoo", model, stages.zoo(Experiment(model, profile, parameters, Path("datasets"))))
 
 
 @app.command()
@@ -159,7 +160,7 @@ def scaling(
     """Time weight updates of synthetic networks that grow along one axis (Table 7)."""
     parameters = params.load(params_file)
     params.profile(parameters, profile)
-    _wrote("scaling", axis, stages.scaling(stages.Experiment(axis, profile, parameters, Path("datasets"))))
+    _wrote("scaling", axis, stages.scaling(Experiment(axis, profile, parameters, Path("datasets"))))
 
 
 @app.command()
@@ -275,10 +276,28 @@ def _update_baseline(metrics, findings, parameters, profile):
         say(line)
 
 
-@app.command()
-def repro(profile: Profile = "default") -> None:
+@app.command(name="run")
+def run_command(
+    profile: Profile = "default",
+    executor: Annotated[str, typer.Option(help=f"who computes: {', '.join(executors.NAMES)}")] = "local",
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="an option of the executor, see the README")
+    ] = None,
+) -> None:
     """Bring every result and the report up to date: what `make repro` runs, one run at a time."""
-    pipeline.run(profile, params.load())
+    options = dict(_pair(each) for each in option or ())
+    try:
+        pipeline.run(profile, params.load(), executor, options)
+    except (KeyboardInterrupt, SystemExit):
+        print("interrupted; what is finished is kept: run the same command again to go on", file=sys.stderr)
+        raise
+
+
+def _pair(option):
+    name, sign, value = option.partition("=")
+    if not sign:
+        raise InvalidParameters(f"--option {option!r} is no NAME=VALUE")
+    return name, value
 
 
 @app.command()

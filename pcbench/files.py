@@ -132,7 +132,7 @@ def finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_json(path: str | Path, remake: str = "`pcbench repro` with its profile") -> Any:
+def read_json(path: str | Path, remake: str = "`make repro` for its profile") -> Any:
     """Return the JSON value stored at ``path``; ``remake`` is the command that makes it, for messages.
 
     Raises:

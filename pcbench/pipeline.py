@@ -1,18 +1,30 @@
-"""One profile's pipeline, run by DVC: one run at a time; what could fail is said first; its end is its stages' end."""
+"""One profile's pipeline: its cells by an executor, then DVC, which keeps the record. One run at a time.
+
+DVC says which stages are to run; what they are made of, cells, is computed first, by as many workers as there are. Then
+`dvc repro` runs each of these stages, which finds its cells done, and takes the timings, one after another with nothing beside
+them. So dvc.lock is written by DVC alone, from the same commands, whoever computed the cells, and a `dvc repro` without an
+executor does the same, stage after stage.
+"""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from pcbench import params
+from pcbench import executors, params, stages
+from pcbench.cells import Cell, Experiment
 from pcbench.check import reproduction
 from pcbench.errors import PCBenchError
 from pcbench.files import alone, check_writable
+from pcbench.terminal import progress, say
 
 _PATIENCE = 20  # seconds that the stages have for their end
+_SAID = re.compile(r"^(?:Running stage|Stage) '(?:.*:)?(\w+)@([^']+)'(:| is cached)", re.MULTILINE)
 
 
 def folder(profile: str) -> Path:
@@ -20,42 +32,111 @@ def folder(profile: str) -> Path:
     return Path("." if profile == "default" else f"profiles/{profile}")
 
 
-def run(profile: str, parameters: params.Parameters) -> None:
+def run(profile: str, parameters: params.Parameters, executor: str = "local", options: Mapping[str, Any] = {}) -> None:
     """Bring every result and the report of a profile up to date.
 
+    Args:
+        profile: the profile's name.
+        parameters: see `pcbench.params.load`.
+        executor: who computes the cells, a name in `pcbench.executors.NAMES`.
+        options: the executor's own.
+
     Raises:
-        InvalidParameters, ResultError, PCBenchError: no such profile, a damaged dvc.lock, a folder that cannot be written
-            to; or a stage failed, which said why.
+        InvalidParameters, ResultError, PCBenchError: no such profile or executor, a damaged dvc.lock, a folder that cannot be
+            written to; or a cell or a stage failed: then all others are finished, and recorded.
     """
     listed = params.profile(parameters, profile)
+    chosen = executors.named(executor)
     home = folder(profile)
     for lock in (home / "dvc.lock", Path("datasets/dvc.lock")):
         if lock.exists():
             reproduction.read(lock)
     check_writable(home / "dvc.lock")
-    for name in ("results", "reports", "datasets", ".dvc"):
+    for name in ("results", "reports", "datasets", ".dvc", ".pcbench"):
         check_writable(Path(name))
     with alone(Path(".pcbench/repro.lock"), "a run of the pipeline"):
         for stage in ("zoo", "scaling"):
             if not listed[stage]:
                 (Path("results") / profile / stage).mkdir(parents=True, exist_ok=True)  # the report depends on it
+        data_sets = sorted({parameters["tasks"][task]["data"] for task in listed["tasks"]})
+        _dvc("repro", *(f"datasets/dvc.yaml:fetch@{name}" for name in data_sets))
+        asked = _cells(profile, parameters, _to_run(home))
+        failed = _compute(asked, chosen, options)
+        if failed:
+            whole = {_stage(cell) for cell in asked} - {_stage(outcome.cell) for outcome in failed}
+            if whole:
+                _dvc("repro", *(f"{home / 'dvc.yaml'}:{stage}" for stage in sorted(whole)))
+            raise PCBenchError(
+                f"{len(failed)} of {len(asked)} cells failed, for the reasons above; the others are kept: run the same command "
+                "again to go on"
+            )
         _dvc("repro", str(home / "dvc.yaml"))
 
 
-def _dvc(*arguments):
-    """Run DVC and its stages as one process group, so that Ctrl-C and SIGTERM reach them all."""
+def _to_run(home):
+    """The stages that DVC would run now and that are made of cells: ``[(stage, name), ...]``."""
+    told = _dvc("repro", "--dry", str(home / "dvc.yaml"), quiet=True)
+    found = {(stage, name): end == ":" for stage, name, end in reversed(_SAID.findall(told))}
+    made = {each.removesuffix("@") for each in reproduction.DETERMINISTIC}
+    return [key for key, runs in found.items() if runs and key[0] in made]
+
+
+def _cells(profile, parameters, to_run):
+    found: list[Cell] = []
+    for stage, name in sorted(to_run, key=lambda each: _ORDER.index(each[0])):
+        found += stages.named(stage).cells(Experiment(name, profile, parameters, Path("datasets")))
+    return found
+
+
+# What takes long first, so that no worker is left alone with it at the end.
+_ORDER = ("zoo", "proof", "conditions", "train", "conformance", "exactness")
+
+
+def _compute(
+    asked: Sequence[Cell], executor: executors.Executor, options: Mapping[str, Any]
+) -> list[executors.Outcome]:
+    """Compute what is not stored, and return what failed, each of which was told of."""
+    left = [cell for cell in asked if cell.stored() is None]
+    if not left:
+        return []
+    failed = []
+    with progress("cells", len(asked), lambda: _running(left)) as advance:
+        for _ in range(len(asked) - len(left)):
+            advance()
+        for outcome in executor.outcomes(left, options):
+            advance()
+            if outcome.failed:
+                failed.append(outcome)
+                say(f"{outcome.cell}: {outcome.failed}")
+    return failed
+
+
+def _running(cells):
+    """What is computed now, and where."""
+    now = [(cell, where) for cell in cells if (where := cell.runs())]
+    return ", ".join(f"{cell} on {where['host']}" for cell, where in now)
+
+
+def _stage(cell):
+    return f"{cell.stage}@{cell.experiment.task}"
+
+
+def _dvc(*arguments, quiet=False):
+    """Run DVC and its stages as one process group, so that Ctrl-C and SIGTERM reach them all; return what it says, if quiet."""
     # The stages call `pcbench`: this environment's.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     command = [sys.executable, "-m", "dvc", *arguments]
-    process = subprocess.Popen(command, env={**os.environ, "PATH": path}, start_new_session=True)
+    output = subprocess.PIPE if quiet else None
+    environment = {**os.environ, "PATH": path}
+    process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=output, text=True)
     try:
-        code = process.wait()
+        said, _ = process.communicate()
     except (KeyboardInterrupt, SystemExit) as stop:
         _end(process, signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM)
-        print("interrupted; what is finished is kept: run the same command again to go on", file=sys.stderr)
         raise
-    if code:
-        raise PCBenchError(f"`dvc {' '.join(arguments)}` failed (exit code {code}), for the reason above")
+    if process.returncode:
+        raise PCBenchError(f"`dvc {' '.join(arguments)}` failed (exit code {process.returncode}), for the reason above")
+    return said
 
 
 def _end(process, number):

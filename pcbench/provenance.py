@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pcbench.files import write_json
 from pcbench.params import Parameters
 
 SIDECAR = ".provenance.json"
+ENVIRONMENT = ("versions", "platform", "cpu", "instruction_set", "gpu", "threads")
 RECORDED = ("torch", "torchvision", "numpy", "scikit-learn", "faker", "pcbench")
 
 
@@ -46,8 +48,34 @@ def sidecar(result: str | Path) -> Path:
     return result.with_name(result.name.removesuffix(".json") + SIDECAR)
 
 
+def environment() -> dict[str, Any]:
+    """Return what this process computes on: versions, platform, processor, instruction set, GPU and threads."""
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in RECORDED}},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "instruction_set": instructions.in_force(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def environments(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return every environment that a provenance's result was computed in: cells of one result may come from several nodes.
+
+    Args:
+        record: a provenance's value; of an empty one the only environment is empty.
+    """
+    own = {key: record[key] for key in ENVIRONMENT if key in record}
+    return [own, *({**own, **other["differs"]} for other in record.get("elsewhere", ()))]
+
+
 def write_sidecar(
-    result: str | Path, parameters: Parameters, data_sha256: str | None, code_sha256: str | None = None
+    result: str | Path,
+    parameters: Parameters,
+    data_sha256: str | None,
+    code_sha256: str | None = None,
+    made_on: Sequence[tuple[str, Mapping[str, Any]]] = (),
 ) -> None:
     """Write ``<result>.provenance.json`` beside a result (a file, or a folder of them).
 
@@ -59,11 +87,17 @@ def write_sidecar(
         parameters: the JSON value of every parameter that the result depends on.
         data_sha256: the digest of the data set that it was computed from; None if there was none.
         code_sha256: the digest of the code that it was computed by, see `pcbench.code.digest`.
+        made_on: each part's name, and the `environment` that it was computed in; without any, that is this process's.
 
     Raises:
         PCBenchError: it cannot be written.
     """
     commit, changed = code.version()
+    (_, own), *others = made_on or [("", environment())]
+    elsewhere: dict[str, dict[str, Any]] = {}
+    for part, other in others:
+        if differs := {key: other[key] for key in ENVIRONMENT if other[key] != own[key]}:
+            elsewhere.setdefault(digest(differs), {"parts": [], "differs": differs})["parts"].append(part)
     record = {
         "schema": 1,
         # A result that DVC has exchanged since is then known not to be the one described here.
@@ -74,13 +108,10 @@ def write_sidecar(
         "parameters": parameters,
         "parameters_sha256": digest(parameters),
         "data_sha256": data_sha256,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in RECORDED}},
-        "platform": platform.platform(),
-        "cpu": _cpu(),
-        "instruction_set": instructions.in_force(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": torch.get_num_threads(),
+        **own,
     }
+    if elsewhere:
+        record["elsewhere"] = [*elsewhere.values()]
     write_json(sidecar(result), record)
 
 

@@ -1,210 +1,262 @@
 """The stages of the pipeline: parameters and data in, one result out, its provenance beside it.
 
+A stage is declared: what its independent parts are, what is measured of each, how they make its result. Parts become cells
+(`pcbench.cells`), which this machine's processes compute, or a cluster's.
+
 A stage raises `pcbench.errors.InvalidParameters` where there is no such profile, task, network, rule, or option of one,
 `pcbench.errors.DataError` where its data set is missing or does not verify, and `pcbench.errors.PCBenchError` where its
 result cannot be written; what a rule or a measurement raises beside these stands there.
 """
 
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from pcbench import code, instructions, params, workers
+from pcbench import cells, code, data, params, tasks, workers
+from pcbench.cells import Cell, Experiment
 from pcbench.files import alone, check_writable, read_json, write_json
 from pcbench.graph import Graph
 from pcbench.measure import certificates
 from pcbench.measure import conditions as conditions_measure
+from pcbench.measure import conformance as conformance_measure
 from pcbench.measure import cost as cost_measure
 from pcbench.measure import exactness as exactness_measure
 from pcbench.measure.matched import Matched
 from pcbench.measure.training import train as train_one_seed
+from pcbench.params import Parameters
 from pcbench.provenance import digest, sidecar, write_sidecar
 from pcbench.rules import check_options
 from pcbench.terminal import progress
 
-CHECKPOINTS = Path(".pcbench/checkpoints")
+Advance = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """What to run a stage on.
+class Stage:
+    """One stage of the pipeline; called with an `Experiment`, it writes that one's result and returns the result's path.
 
     Attributes:
-        task: the task's name.
-        profile: the profile's name.
-        parameters: params.yaml, see `pcbench.params.load`.
-        datasets: the folder that holds the data sets.
-        results: the folder under which results go.
-        checkpoints: the folder under which training keeps its finished epochs.
+        name: as on the command line, and in params.yaml.
+        parts: of what the result depends on (`pcbench.params.of_stage`), its parts, tuples of arguments of ``measure``.
+        measure: called with a cell, and a function to call after every step, in a process that is `reproducible`; returns a
+            JSON value.
+        result: makes the result, of the experiment and what was measured of all parts, in their order.
+        steps: how many steps there are, of all parts.
+        folder: whether the result is a folder; then ``result`` gives a value for each of its files.
+        begin, end: called with all cells before the work, and after the result is written.
     """
 
-    task: str
-    profile: str
-    parameters: params.Parameters
-    datasets: Path
-    results: Path = Path("results")
-    checkpoints: Path = CHECKPOINTS
+    name: str
+    parts: Callable[[Parameters], Sequence[tuple[Any, ...]]]
+    measure: Callable[[Cell, Advance], Any]
+    result: Callable[[Experiment, list[Any]], Any]
+    steps: Callable[[Parameters], int]
+    folder: bool = False
+    begin: Callable[[list[Cell]], None] = lambda cells: None
+    end: Callable[[list[Cell]], None] = lambda cells: None
 
-    def result(self, stage: str) -> Path:
-        """Where the result of ``stage`` goes; that it can is made sure of here, before the work.
+    def path(self, experiment: Experiment) -> Path:
+        """Where the result goes."""
+        suffix = "" if self.folder else ".json"
+        return experiment.results / experiment.profile / self.name / (experiment.task + suffix)
+
+    def cells(self, experiment: Experiment) -> list[Cell]:
+        """The cells of the result, in the order of its parts.
 
         Raises:
-            PCBenchError: nothing can be written there.
+            InvalidParameters, DataError: see `pcbench.stages`.
         """
-        path = self.results / self.profile / stage / (self.task + ("" if stage == "train" else ".json"))
-        check_writable(path)
-        check_writable(sidecar(path))
+        return self._cells(experiment, self._recorded(experiment))
+
+    def __call__(self, experiment: Experiment) -> Path:
+        """Compute the cells that are not stored, put all into the result, and write it, its provenance beside it."""
+        path = self.path(experiment)
+        for place in (path, sidecar(path), experiment.kept):  # before the work
+            check_writable(place)
+        recorded = self._recorded(experiment)
+        asked = self._cells(experiment, recorded)
+        lock = experiment.kept / "cells" / self.name / f"{experiment.task}.lock"
+        with alone(lock, f"{self.name} of {experiment.task!r}"):
+            self.begin(asked)
+            records = self._computed(asked, recorded["parameters"])
+            self._write(path, self.result(experiment, [record["value"] for record in records]))
+            made_on = [(str(cell), record["made_on"]) for cell, record in zip(asked, records, strict=True)]
+            write_sidecar(path, made_on=made_on, **recorded)
+            self.end(asked)
+            for cell in asked:
+                cell.forget()
         return path
 
+    def _recorded(self, experiment):
+        """What is known before the work, and the provenance records: parameters, code and data that the result depends on."""
+        parameters = params.of_stage(experiment.parameters, experiment.profile, self.name, experiment.task)
+        found = {"parameters": parameters, "code_sha256": code_of(self.name, parameters), "data_sha256": None}
+        if "task" in parameters:
+            found["data_sha256"] = data.load(parameters["task"]["data"], experiment.datasets).sha256
+        return found
 
-def _matched(experiment):
-    return Matched.load(experiment.parameters, experiment.task, experiment.datasets)
+    def _cells(self, experiment, recorded):
+        # A part does not depend on what other seeds there are.
+        parameters = {key: value for key, value in recorded["parameters"].items() if key != "seeds"}
+        found = []
+        for part in self.parts(recorded["parameters"]):
+            decided_by = cells.identity(self.name, part, {**recorded, "parameters": parameters})
+            found.append(Cell(self.name, part, experiment, decided_by))
+        return found
+
+    def _computed(self, asked, parameters):
+        reproducible()
+        with progress(f"{self.name} {asked[0].experiment.task}", self.steps(parameters)) as advance:
+            if len(asked) == 1:  # a process of its own would take seconds to start
+                return [compute(asked[0], advance)]
+            return workers.in_processes(_compute, [(cell,) for cell in asked], advance, reproducible)
+
+    def _write(self, path, result):
+        if not self.folder:
+            write_json(path, result)
+            return
+        shutil.rmtree(path, ignore_errors=True)
+        for name, value in result.items():
+            write_json(path / name, value)
 
 
-def exactness(experiment: Experiment) -> Path:
-    """Table 1 for one task: divergence from backpropagation after one weight update. Returns the result's path."""
-    recorded, path, settings = _begun("exactness", experiment)
-    matched = _matched(experiment)
-    reproducible()
-    jobs = [(experiment, *batch) for batch in exactness_measure.batches(settings)]
-    with progress(f"exactness {experiment.task}", len(jobs) * len(settings["rules"])) as advance:
-        compared = workers.in_processes(_compare_rules, jobs, advance, reproducible)
-    result = exactness_measure.exactness(matched.task, compared)
-    return _write(path, result, recorded, matched.data.sha256)
+def compute(cell: Cell, advance: Advance = lambda: None) -> dict[str, Any]:
+    """Return a cell's record, see `pcbench.cells.computed`; in a process that is `reproducible`.
 
-
-def cost(experiment: Experiment) -> Path:
-    """Table 2 for one task: time and memory per weight update. Returns the result's path."""
-    recorded, path, settings = _begun("cost", experiment)
-    rounds = params.profile(experiment.parameters, experiment.profile)["rounds"]
-    matched = _matched(experiment)
-    reproducible()
-    with progress(f"cost {experiment.task}", settings["warmup"] + rounds) as advance:
-        result = cost_measure.cost(matched, settings, rounds, advance)
-    return _write(path, result, recorded, matched.data.sha256)
-
-
-def train(experiment: Experiment) -> Path:
-    """Table 3 for one task: every seed trained, in as many processes as there are cores. Returns the result's folder.
-
-    Finished epochs are kept under ``.pcbench/checkpoints``, also when all is done: an interrupted stage goes on there, and
-    one that is asked for another seed or another epoch makes no more than that, if no other parameter, nor the data, the
-    code, PyTorch or the instruction set have changed. If one of them has, what was kept is deleted: nothing could go on from
-    it. Asked for the same again (a forced run), everything is trained anew. Where another process trains the task here,
-    this one waits.
+    Raises:
+        PCBenchError: see `pcbench.stages`.
     """
-    recorded, folder, _ = _begun("train", experiment)
-    sha256 = _matched(experiment).data.sha256
-    reproducible()
-    lock = experiment.checkpoints / experiment.profile / f"{experiment.task}.lock"
-    with alone(lock, f"training of {experiment.task!r}"):
-        _train(experiment, recorded, folder, sha256)
-    return folder
+    return cells.computed(cell, lambda: named(cell.stage).measure(cell, advance))
 
 
-def _train(experiment, recorded, folder, data_sha256):
-    parameters, made_by = recorded
-    task, settings, epochs, seeds = (parameters[key] for key in ("task", "train", "epochs", "seeds"))
-    same = digest([task, settings, data_sha256, made_by, torch.__version__, instructions.in_force()])
-    checkpoints = experiment.checkpoints / experiment.profile / experiment.task / same[:16]
-    for other in checkpoints.parent.glob("*"):
-        if other != checkpoints:
-            shutil.rmtree(other)
-    finished, asked = checkpoints / "finished.json", {"epochs": epochs, "seeds": seeds}
-    if finished.exists() and read_json(finished) == asked:
-        shutil.rmtree(checkpoints)
-    finished.unlink(missing_ok=True)
-    with progress(f"train {experiment.task} ({len(seeds)} seeds)", epochs * len(seeds)) as advance:
-        jobs = [(experiment, seed, epochs, checkpoints / f"seed-{seed}.pt") for seed in seeds]
-        results = workers.in_processes(_train_seed, jobs, advance, reproducible)
-    shutil.rmtree(folder, ignore_errors=True)
-    for seed, result in zip(seeds, results, strict=True):
-        write_json(folder / f"seed-{seed}.json", result)
-    write_sidecar(folder, parameters, data_sha256, made_by)
-    write_json(finished, asked)
+def named(name: str) -> Stage:
+    """Return the stage of that name, one of `pcbench.params.STAGES`."""
+    return globals()[name]
 
 
-def proof(experiment: Experiment) -> Path:
-    """Table 5 for one task: whether each rule's weight update is backpropagation's program. Returns the result's path."""
-    recorded, path, settings = _begun("proof", experiment)
-    matched = _matched(experiment)
-    reproducible()
-    with progress(f"proof {experiment.task}", len(settings["rules"])) as advance:
-        result = certificates.proof(matched, settings, advance)
-    return _write(path, result, recorded, matched.data.sha256)
+def _compute(cell):
+    """In a worker."""
+    return compute(cell, workers.advance)
 
 
-def conformance(experiment: Experiment) -> Path:
-    """Table 6 for one task: every published rule, over its settings, against backpropagation. Returns the result's path."""
-    from pcbench.measure import conformance as conformance_measure
-
-    recorded, path, settings = _begun("conformance", experiment)
-    matched = _matched(experiment)
-    reproducible()
-    jobs = [(experiment, rule) for rule in settings["rules"]]
-    with progress(f"conformance {experiment.task}", len(jobs)) as advance:
-        measured = workers.in_processes(_conform, jobs, advance, reproducible)
-    result = conformance_measure.conformance(matched, measured)
-    return _write(path, result, recorded, matched.data.sha256)
+def _matched(cell):
+    return Matched.load(cell.experiment.parameters, cell.experiment.task, cell.experiment.datasets)
 
 
-def conditions(experiment: Experiment) -> Path:
-    """Tables 8 and 9 for one task: Z-IL's conditions on a grid, and the free energy. Returns the result's path."""
-    recorded, path, settings = _begun("conditions", experiment)
-    matched = _matched(experiment)
-    reproducible()
-    jobs = [(experiment, *part) for part in conditions_measure.parts(settings)]
-    with progress(f"conditions {experiment.task}", conditions_measure.size(settings)) as advance:
-        measured = workers.in_processes(_measure_conditions, jobs, advance, reproducible)
-    result = conditions_measure.conditions(matched.task, settings, measured)
-    return _write(path, result, recorded, matched.data.sha256)
+def _settings(cell):
+    """The stage's section of params.yaml, as the cell depends on it."""
+    return cell.identity["parameters"][cell.stage]
 
 
-def zoo(experiment: Experiment) -> Path:
-    """Tables 4 and 5 for one of torchvision's classifiers, which stands in the task's place. Returns the result's path."""
-    from pcbench.measure import zoo as zoo_measure  # brings torchvision, which the other stages need not wait for
-
-    settings, path = experiment.parameters["zoo"], experiment.result("zoo")
-    recorded = {"zoo": settings}, code.digest("zoo")  # by itself, not by `_begun`: no task's code is in it
-    reproducible()
-    with progress(f"zoo {experiment.task}", 1) as advance:
-        result = zoo_measure.zoo(experiment.task, settings)
-        advance()
-    return _write(path, result, recorded, None)
+def _task(experiment):
+    return tasks.named(experiment.task, params.task(experiment.parameters, experiment.task)["network"])
 
 
-def scaling(experiment: Experiment) -> Path:
-    """Table 7 for one axis, which stands in the task's place: how cost grows. Returns the result's path."""
-    from pcbench.measure import scaling as scaling_measure
+def _whole(parameters):
+    """Of a result that is one part."""
+    return [()]
 
-    parameters = params.of_stage(experiment.parameters, experiment.profile, "scaling", experiment.task)
-    settings, path = parameters["scaling"], experiment.result("scaling")
-    _check_rules(settings, "scaling")
-    recorded = (
-        parameters,
-        code.digest("scaling", *params.rule_modules(settings)),
-    )  # as in `zoo`: no task's code is in it
-    reproducible()
-    with progress(f"scaling {experiment.task}", len(settings["axes"][experiment.task]["sizes"])) as advance:
-        result = scaling_measure.scaling(experiment.task, settings, advance)
-    return _write(path, result, recorded, None)
+
+def _first(experiment, measured):
+    return measured[0]
+
+
+exactness = Stage(
+    "exactness",  # Table 1: divergence from backpropagation after one weight update
+    parts=lambda parameters: exactness_measure.batches(parameters["exactness"]),
+    measure=lambda cell, advance: exactness_measure.compare_rules(
+        _matched(cell), _settings(cell), *cell.part, advance=advance
+    ),
+    result=lambda experiment, measured: exactness_measure.exactness(_task(experiment), measured),
+    steps=lambda parameters: exactness_measure.size(parameters["exactness"]),
+)
+
+cost = Stage(
+    "cost",  # Table 2: time and memory per weight update
+    parts=_whole,
+    measure=lambda cell, advance: cost_measure.cost(
+        _matched(cell), _settings(cell), cell.identity["parameters"]["rounds"], advance
+    ),
+    result=_first,
+    steps=lambda parameters: parameters["cost"]["warmup"] + parameters["rounds"],
+)
+
+proof = Stage(
+    "proof",  # Table 5: whether each rule's weight update is backpropagation's program
+    parts=_whole,
+    measure=lambda cell, advance: certificates.proof(_matched(cell), _settings(cell), advance),
+    result=_first,
+    steps=lambda parameters: len(parameters["proof"]["rules"]),
+)
+
+train = Stage(
+    "train",  # Table 3: every seed trained; see `_go_on`
+    parts=lambda parameters: [(seed,) for seed in parameters["seeds"]],
+    measure=lambda cell, advance: train_one_seed(
+        _matched(cell), _settings(cell), *cell.part, cell.identity["parameters"]["epochs"], _checkpoint(cell), advance
+    ),
+    result=lambda experiment, measured: {f"seed-{value['seed']}.json": value for value in measured},
+    steps=lambda parameters: parameters["epochs"] * len(parameters["seeds"]),
+    folder=True,
+    begin=lambda cells: _go_on(cells),
+    end=lambda cells: write_json(_finished(cells), _asked(cells)),
+)
+
+conformance = Stage(
+    "conformance",  # Table 6: every published rule, over its settings, against backpropagation
+    parts=lambda parameters: [(rule,) for rule in parameters["conformance"]["rules"]],
+    measure=lambda cell, advance: _conform(cell, advance),
+    result=lambda experiment, measured: conformance_measure.conformance(_task(experiment), measured),
+    steps=lambda parameters: len(parameters["conformance"]["rules"]),
+)
+
+conditions = Stage(
+    "conditions",  # Tables 8 and 9: Z-IL's conditions on a grid, and the free energy
+    parts=lambda parameters: conditions_measure.parts(parameters["conditions"]),
+    measure=lambda cell, advance: conditions_measure.measure(
+        _matched(cell), _settings(cell), *cell.part, advance=advance
+    ),
+    result=lambda experiment, measured: conditions_measure.conditions(
+        _task(experiment), params.section(experiment.parameters, "conditions"), measured
+    ),
+    steps=lambda parameters: conditions_measure.size(parameters["conditions"]),
+)
+
+zoo = Stage(
+    "zoo",  # Tables 4 and 5, of one of torchvision's classifiers, which stands in the task's place
+    parts=_whole,
+    measure=lambda cell, advance: _zoo(cell, advance),
+    result=_first,
+    steps=lambda parameters: 1,
+)
+
+scaling = Stage(
+    "scaling",  # Table 7: how cost grows along one axis, which stands in the task's place
+    parts=_whole,
+    measure=lambda cell, advance: _scaling(cell, advance),
+    result=_first,
+    steps=lambda parameters: sum(len(axis["sizes"]) for axis in parameters["scaling"]["axes"].values()),
+)
 
 
 def code_of(stage: str, parameters: params.Parameters) -> str:
-    """The digest of the code, as it is now, that one task's result of a stage depends on.
+    """The digest of the code, as it is now, that a result of a stage depends on.
 
     Args:
-        stage: exactness, cost, train or proof.
+        stage: the stage's name.
         parameters: what the result depends on, see `pcbench.params.of_stage`.
 
     Raises:
+        InvalidParameters: a rule has not the options that params.yaml gives it.
         PCBenchError: there is no such module.
     """
-    task = parameters["task"]
     _check_rules(parameters[stage], stage)
-    own = code.module_name("network", task["network"]), code.module_name("data set", task["data"])
+    task = parameters.get("task")
+    own = (code.module_name("network", task["network"]), code.module_name("data set", task["data"])) if task else ()
     return code.digest(stage, *own, *params.rule_modules(parameters[stage]))
 
 
@@ -222,22 +274,6 @@ def reproducible() -> None:
     torch.set_deterministic_debug_mode("error")
 
 
-def _write(path, result, recorded, data_sha256):
-    parameters, made_by = recorded
-    write_json(path, result)
-    write_sidecar(path, parameters, data_sha256, made_by)
-    return path
-
-
-def _begun(stage, experiment):
-    """What is known before the work: what the provenance records of it, where its result goes, its section of params.yaml.
-
-    The first is every parameter that the result depends on, and the digest of the code as it is now.
-    """
-    parameters = params.of_stage(experiment.parameters, experiment.profile, stage, experiment.task)
-    return (parameters, code_of(stage, parameters)), experiment.result(stage), parameters[stage]
-
-
 def _check_rules(settings, stage):
     """Before the work: whether every rule has the options that params.yaml gives it."""
     for name, entry in settings.get("rules", {}).items():
@@ -246,28 +282,55 @@ def _check_rules(settings, stage):
         check_options(f"{stage}.grids.{name}", settings["rules"][name]["engine"], grid)
 
 
-def _compare_rules(experiment, dtype, seed):
-    """In a worker: see `pcbench.measure.exactness.compare_rules`."""
-    settings = params.section(experiment.parameters, "exactness")
-    return exactness_measure.compare_rules(_matched(experiment), settings, dtype, seed, workers.advance)
+def _zoo(cell, advance):
+    from pcbench.measure import zoo as zoo_measure  # brings torchvision, which the other stages need not wait for
 
-
-def _conform(experiment, rule):
-    """In a worker: see `pcbench.measure.conformance.of_rule`."""
-    from pcbench.measure.conformance import of_rule
-
-    found = of_rule(_matched(experiment), params.section(experiment.parameters, "conformance"), rule)
-    workers.advance()
+    found = zoo_measure.zoo(cell.experiment.task, _settings(cell))
+    advance()
     return found
 
 
-def _measure_conditions(experiment, what, value):
-    """In a worker: see `pcbench.measure.conditions.measure`."""
-    settings = params.section(experiment.parameters, "conditions")
-    return conditions_measure.measure(_matched(experiment), settings, what, value, workers.advance)
+def _scaling(cell, advance):
+    from pcbench.measure import scaling as scaling_measure
+
+    return scaling_measure.scaling(cell.experiment.task, _settings(cell), advance)
 
 
-def _train_seed(experiment, seed, epochs, checkpoint):
-    """In a worker: train one seed as far as its checkpoint does not hold it already; return its result."""
-    settings = params.section(experiment.parameters, "train")
-    return train_one_seed(_matched(experiment), settings, seed, epochs, checkpoint, workers.advance)
+def _conform(cell, advance):
+    found = conformance_measure.of_rule(_matched(cell), _settings(cell), *cell.part)
+    advance()
+    return found
+
+
+def _go_on(cells):
+    """Keep the epochs of a training that was interrupted, or is asked for another seed or another epoch: no more than that is
+    trained, if no other parameter, nor the data, the code, PyTorch or the instruction set have changed.
+
+    If one of them has, what was kept is deleted: nothing could go on from it. Asked for the same again (a forced run),
+    everything is trained anew.
+    """
+    checkpoints = _checkpoint(cells[0]).parent
+    for other in checkpoints.parent.glob("*"):
+        if other != checkpoints:
+            shutil.rmtree(other)
+    finished = _finished(cells)
+    if finished.exists() and read_json(finished) == _asked(cells) and not any(cell.path.exists() for cell in cells):
+        shutil.rmtree(checkpoints)
+    finished.unlink(missing_ok=True)
+
+
+def _checkpoint(cell):
+    """Where one seed's training keeps its finished epochs: what decides their bits names the folder."""
+    decided_by = {key: value for key, value in cell.identity.items() if key != "part"}
+    parameters = {key: value for key, value in cell.identity["parameters"].items() if key != "epochs"}
+    same = digest({**decided_by, "parameters": parameters})[:16]
+    home = cell.experiment.kept / "checkpoints" / cell.experiment.profile / cell.experiment.task
+    return home / same / f"seed-{cell.part[0]}.pt"
+
+
+def _finished(cells):
+    return _checkpoint(cells[0]).with_name("finished.json")
+
+
+def _asked(cells):
+    return {"epochs": cells[0].identity["parameters"]["epochs"], "seeds": [cell.part[0] for cell in cells]}

@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -41,11 +49,32 @@ def table(heads: Iterable[str], sections: Iterable[Iterable[Iterable[Any]]]) -> 
     console.print(made, soft_wrap=False)
 
 
+class _Beside(ProgressColumn):
+    """What a function says, asked once a second."""
+
+    max_refresh = 1.0
+
+    def __init__(self, beside):
+        self._beside = beside
+        super().__init__(Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+
+    def render(self, task):
+        """What stands beside the bar."""
+        return Text(self._beside())
+
+
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar; yield the function that advances it by one."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
+def progress(description: str, total: int, beside: Callable[[], str] | None = None) -> Iterator[Callable[[], None]]:
+    """Show a progress bar; yield the function that advances it by one.
+
+    Args:
+        description: what stands before it.
+        total: how many steps there are.
+        beside: says what is going on, which stands behind it.
+    """
+    columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()]
+    columns += [TimeElapsedColumn(), TimeRemainingColumn(), *([_Beside(beside)] if beside else [])]
+    with Progress(*columns, console=console, expand=beside is not None) as bar:
         task = bar.add_task(description, total=total)
         yield lambda: bar.advance(task)
 

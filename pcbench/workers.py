@@ -4,10 +4,11 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
 from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
 
 from pcbench.errors import PCBenchError
 
@@ -19,30 +20,59 @@ def in_processes(
 ) -> list[Any]:
     """Call ``work`` with each job's arguments, in as many processes as there are cores; return the results in order.
 
-    One failure, Ctrl-C or SIGTERM ends all workers. A worker that the system kills (out of memory, mostly) is told of on
-    standard error, and what it and its fellows had not finished is done once more, one job at a time.
+    One failure ends all workers; see `outcomes` for the rest.
+
+    Raises:
+        PCBenchError: a worker was killed the second time too; names the signal and the job.
+    """
+    results: dict[int, Any] = {}  # by the job's place
+    for place, result in outcomes(work, jobs, advance, start):
+        if isinstance(result, BaseException):
+            raise result
+        results[place] = result
+    return [results[place] for place in range(len(jobs))]
+
+
+def outcomes(
+    work: Callable[..., Any],
+    jobs: Sequence[tuple[Any, ...]],
+    advance: Callable[[], None],
+    start: Callable[[], None],
+    processes: int | None = None,
+) -> Iterator[tuple[int, Any]]:
+    """Call ``work`` with each job's arguments, in several processes; yield each job's place and result, as they end.
+
+    Ctrl-C, SIGTERM, or a caller that has enough of it, ends all workers. A worker that the system kills (out of memory,
+    mostly) is told of on standard error, and what it had not finished is done once more after all others, one job at a time.
 
     Args:
         work: a function of a module; in it, `advance` may be called.
-        jobs: tuples of arguments.
+        jobs: tuples of arguments; the last thing that one is called in messages is ``str`` of its first.
         advance: called for every call of `advance` in a worker.
         start: a function of a module, called once in every worker.
+        processes: how many; as many as there are cores unless told.
 
-    Raises:
-        PCBenchError: a worker was killed the second time too; names the signal and the jobs.
+    Yields:
+        ``(place, result)``; the exception in the result's place where there was one.
     """
-    results: dict[int, Any] = {}  # by the job's place
-    processes = min(len(jobs), os.cpu_count() or 1)
-    for last in (False, True):
-        ended = _try(work, jobs, results, advance, start, processes)
-        if ended is None:
-            return [results[i] for i in range(len(jobs))]
-        left = f"{len(jobs) - len(results)} of {len(jobs)} jobs of {work.__name__.strip('_')!r} were not finished"
-        if last:
-            raise PCBenchError(f"a worker was killed twice, by {ended}; {left}: free some memory and run again")
-        print(f"a worker was killed by {ended}; {left}, and are done once more, one by one", file=sys.stderr)
-        processes = 1
-    raise AssertionError("unreachable")
+    killed: list[int] = []
+    for place, result in _outcomes(work, jobs, range(len(jobs)), advance, start, processes or os.cpu_count() or 1):
+        if isinstance(result, ProcessExpired):
+            print(
+                f"a worker was killed by {_signal(result)}; {jobs[place][0]} is done once more, at the end",
+                file=sys.stderr,
+            )
+            killed.append(place)
+        else:
+            yield place, result
+    for place, result in _outcomes(work, jobs, killed, advance, start, 1):
+        if isinstance(result, ProcessExpired):
+            why = (
+                f"a worker was killed twice, by {_signal(result)}, at {jobs[place][0]}: free some memory and run again"
+            )
+            yield place, PCBenchError(why)
+        else:
+            yield place, result
 
 
 def advance() -> None:
@@ -52,39 +82,31 @@ def advance() -> None:
     _worker["queue"].put(None)
 
 
-def _try(work, jobs, results, advance, start, processes):
-    """Do the jobs that ``results`` lacks; return None, or, where a worker was killed, the signal's name."""
+def _outcomes(work, jobs, places, advance, start, processes):
+    """`outcomes`, with `pebble.ProcessExpired` for a job whose worker was killed."""
+    if not places:
+        return
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
-    pool = ProcessPoolExecutor(processes, context, _start, (queue, os.getpid(), start))
-    seen = {}
+    pool = ProcessPool(
+        min(len(places), processes), context=context, initializer=_start, initargs=(queue, os.getpid(), start)
+    )
     try:
-        pending = {pool.submit(work, *job): i for i, job in enumerate(jobs) if i not in results}
+        pending = {pool.schedule(work, jobs[place]): place for place in places}
         while pending:
-            seen |= {child.pid: child for child in multiprocessing.active_children()}
             done, _ = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-            for future in done:
-                results[pending[future]] = future.result()
-                del pending[future]
             while not queue.empty():
                 queue.get()
                 advance()
-        return None
-    except BrokenProcessPool:
-        return _signal(seen.values())
+            for future in done:
+                yield pending.pop(future), future.exception() or future.result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.terminate()
+        pool.stop()
+        pool.join()
 
 
-def _signal(children):
-    """What ended the first of the children: its fellows were then ended by SIGTERM."""
-    for child in children:
-        child.join(5)
-    codes = [child.exitcode for child in children if child.exitcode]
-    code = next((code for code in codes if code != -signal.SIGTERM), -signal.SIGTERM)
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+def _signal(expired):
+    return signal.Signals(-expired.exitcode).name if expired.exitcode < 0 else f"exit code {expired.exitcode}"
 
 
 def _start(queue, parent, start):

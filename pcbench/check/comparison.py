@@ -15,6 +15,7 @@ from pcbench.check import reproduction
 from pcbench.check.runs import Run
 from pcbench.measure.fingerprint import locate
 from pcbench.params import REFERENCE, STAGES
+from pcbench.provenance import environments
 from pcbench.report.metrics import MACHINE
 from pcbench.report.results import Source, found, read_source
 
@@ -24,7 +25,7 @@ LEVEL = 0.95
 # Ratios to backpropagation scatter by a few per cent from run to run; what exceeds this is another engine.
 TIMING_MARGIN = 1.25
 # What of a provenance is not environment, but says what the result is.
-_OWN = ("schema", "result_sha256", "parameters", "parameters_sha256", "data_sha256")
+_OWN = ("schema", "result_sha256", "parameters", "parameters_sha256", "data_sha256", "elsewhere")
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,16 @@ def _environments(sources):
     values = {}
     for source in sources:
         record = {} if source.provenance is None else source.provenance
-        flat = {name: value for name, value in record.items() if name not in _OWN and not isinstance(value, dict)}
-        for name, inner in record.items():
-            if name not in _OWN and isinstance(inner, dict):
-                flat |= {f"{name}.{key}": value for key, value in inner.items()}
-        for name, value in flat.items():
-            values.setdefault(name, set()).add(str(value))
+        for where in environments(record):
+            for name, value in {**record, **where}.items():
+                if name not in _OWN:
+                    inner = (
+                        {f"{name}.{key}": each for key, each in value.items()}
+                        if isinstance(value, dict)
+                        else {name: value}
+                    )
+                    for key, each in inner.items():
+                        values.setdefault(key, set()).add(str(each))
     return values
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pcbench import params, stages
+from pcbench.cells import Experiment
 from pcbench.check.comparison import Comparison, compare_sources, environment
 from pcbench.errors import InvalidParameters, ResultError
 from pcbench.params import STAGES
@@ -65,4 +66,4 @@ def _experiment(stage, name, recorded, seeds, datasets, folder):
     }
     parameters = {"profiles": {_AGAIN: profile}, "tasks": {name: recorded.get("task")}, stage: recorded[stage]}
     parameters["rules"] = recorded[stage].get("rules", {})
-    return stages.Experiment(name, _AGAIN, parameters, datasets, folder / "results", folder / "checkpoints")
+    return Experiment(name, _AGAIN, parameters, datasets, folder / "results", folder / "kept")

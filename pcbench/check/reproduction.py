@@ -13,7 +13,7 @@ from pcbench import instructions
 from pcbench.errors import ResultError
 from pcbench.files import parse_yaml, read_json, read_yaml
 from pcbench.params import Settings
-from pcbench.provenance import SIDECAR, sidecar
+from pcbench.provenance import SIDECAR, environments, sidecar
 
 Lock = dict[str, Any]  # a parsed dvc.lock
 
@@ -113,13 +113,12 @@ def _other_instructions(stage):
     """Why a result's bits cannot be those of other machines, or None: from the provenance beside it."""
     for out in _results(stage) or ():
         path = sidecar(out["path"])
-        recorded = read_json(path).get("instruction_set") if path.exists() else None
-        if not recorded:
-            return "instruction set not recorded: its provenance is missing"
-        if not instructions.travels(recorded):
-            return (
-                f"instruction set {recorded['force']}, {recorded['pinned']}, where {instructions.DEFAULT} is the rule"
-            )
+        for where in environments(read_json(path) if path.exists() else {}):
+            recorded = where.get("instruction_set")
+            if not recorded:
+                return "instruction set not recorded: its provenance is missing"
+            if not instructions.travels(recorded):
+                return f"instruction set {recorded['force']}, {recorded['pinned']}, where {instructions.DEFAULT} is the rule"
     return None
 
 

@@ -15,12 +15,13 @@ from pcbench.measure.proof import as_metrics, canonical_update, certify
 from pcbench.measure.scale import fit
 from pcbench.params import Result, Settings
 from pcbench.rules import Backprop
+from pcbench.tasks import Task
 
 # Distances are measured where rounding is least; what is equal there has to be so in the other dtype too.
 DISTANCES, EQUALITY = "float64", "float32"
 
 
-def of_rule(matched: Matched, settings: Settings, rule: str) -> list[Result]:
+def of_rule(matched: Matched, settings: Settings, rule: str) -> Result:
     """Compare one rule's first weight update with backpropagation's, at each of its settings.
 
     In float64; in float32 too where it is equal there, or equal up to powers of two. Of the first setting whose bits are
@@ -32,8 +33,8 @@ def of_rule(matched: Matched, settings: Settings, rule: str) -> list[Result]:
         rule: the rule's identifier, one of ``settings["rules"]``.
 
     Returns:
-        A record for each combination of the rule's options, dtype and seed, in which a metric that is not a finite number is
-        None.
+        ``{"levels", "results"}``: how many levels the network has, and a record for each combination of the rule's options,
+        dtype and seed, in which a metric that is not a finite number is None.
 
     Raises:
         InvalidParameters: no model, or no rule, can be made of their entries.
@@ -54,18 +55,18 @@ def of_rule(matched: Matched, settings: Settings, rule: str) -> list[Result]:
             for dtype, metrics in found.items():
                 head = {"rule": rule, "label": entry["label"], "options": options, "dtype": dtype, "seed": seed}
                 records.append({**head, "metrics": metrics})
-    return records
+    return {"levels": depth, "results": records}
 
 
-def conformance(matched: Matched, measured: Sequence[list[Result]]) -> Result:
+def conformance(task: Task, measured: Sequence[Result]) -> Result:
     """Put what `of_rule` found for each of the rules, in their order, into the result, a JSON value."""
     return {
         "schema": 1,
         "stage": "conformance",
-        "task": matched.task.name,
-        "family": matched.task.family,
-        "levels": levels(matched),
-        "results": [record for records in measured for record in records],
+        "task": task.name,
+        "family": task.family,
+        "levels": measured[0]["levels"],
+        "results": [record for part in measured for record in part["results"]],
     }
 
 

@@ -20,6 +20,11 @@ def batches(settings: Settings) -> list[tuple[str, int]]:
     return [(dtype, seed) for dtype in settings["dtypes"] for seed in settings["seeds"]]
 
 
+def size(settings: Settings) -> int:
+    """How often `compare_rules` calls ``advance`` for all `batches` together."""
+    return len(batches(settings)) * len(settings["rules"])
+
+
 def compare_rules(
     matched: Matched, settings: Settings, dtype: str, seed: int, advance: Callable[[], None] = lambda: None
 ) -> Result:

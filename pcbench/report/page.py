@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pcbench import params
 from pcbench.instructions import NATIVE
 from pcbench.params import REFERENCE, Parameters, Result
+from pcbench.provenance import environments
 from pcbench.report import figures, methods, panels, writing
 from pcbench.report.claims import CLAIMS
 from pcbench.report.ledger.words import NOT_TESTED, REFUTED, REPRODUCED
@@ -183,7 +184,7 @@ def _inline(svg, name, label):
 
 def _provenance(sources):
     """One row for every result, and the environments that they were made in, each listed once."""
-    environments, rows = [], []
+    listed, rows = [], []
     for source in sources:
         record = source.provenance
         row = {
@@ -194,19 +195,18 @@ def _provenance(sources):
             "recorded": record is not None,
         }
         if record is not None:
-            environment = _environment(record)
-            if environment not in environments:
-                environments.append(environment)
+            of_result = [_environment(where) for where in environments(record)]
+            listed += [each for each in of_result if each not in listed]
             dirty = {True: " with uncommitted changes", False: ""}.get(record.get("dirty"), "")
             row |= {
                 "commit": (record.get("git_commit") or NOT_RECORDED)[:12] + dirty,
                 "code": record.get("code_sha256") or NOT_RECORDED,
                 "parameters": record.get("parameters_sha256") or NOT_RECORDED,
                 "data": record.get("data_sha256", NOT_RECORDED) or writing.MISSING,
-                "environment": environments.index(environment) + 1,
+                "environments": sorted({listed.index(each) + 1 for each in of_result}),
             }
         rows.append(row)
-    return rows, environments
+    return rows, listed
 
 
 def _environment(record):

@@ -1,0 +1,123 @@
+"""Who computes cells: one file an executor, found by its name; each has a function `outcomes`, and a queue that is not ours.
+
+    outcomes(cells, options) -> Iterator[Outcome]
+
+computes every cell by `work` in a process somewhere, and yields an `Outcome` as each ends, in any order. What is stored under
+a cell's key when it ends counts; an executor keeps no record of its own. Closed before its end, it ends its workers.
+"""
+
+import importlib
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from pcbench import data, params, stages
+from pcbench.cells import Cell
+from pcbench.errors import InvalidParameters, PCBenchError
+from pcbench.files import write_json
+
+NAMES = ("local", "ray", "slurm")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell.
+
+    Attributes:
+        cell: the cell.
+        record: its record; None if it failed.
+        failed: what failed, in one line; empty if nothing did.
+    """
+
+    cell: Cell
+    record: dict[str, Any] | None = None
+    failed: str = ""
+
+
+class Executor(Protocol):
+    """A module of this folder."""
+
+    def outcomes(self, cells: Sequence[Cell], options: Mapping[str, Any]) -> Iterator[Outcome]:
+        """Compute the cells, see `pcbench.executors`.
+
+        Raises:
+            InvalidParameters: an option that the executor does not have; or it is not installed, or cannot be reached.
+        """
+
+
+def named(name: str) -> Executor:
+    """Return the executor of that name.
+
+    Raises:
+        InvalidParameters: there is none.
+    """
+    if name not in NAMES:
+        raise InvalidParameters(f"unknown executor {name!r}; the executors are {', '.join(NAMES)}")
+    return cast(Executor, importlib.import_module(f"pcbench.executors.{name}"))
+
+
+def work(cell: Cell, root: str) -> dict[str, Any]:
+    """In a worker, on any machine: compute a cell, store it, and return its record.
+
+    Args:
+        cell: the cell.
+        root: the repository's folder there.
+
+    Raises:
+        PCBenchError: this machine would compute something else than was asked for; or see `pcbench.stages`.
+    """
+    os.chdir(root)
+    stages.reproducible()
+    _fetched(cell)
+    own = next((each for each in stages.named(cell.stage).cells(cell.experiment) if each.part == cell.part), None)
+    if own is None or own.key != cell.key:
+        other = params.differing(cell.identity, {} if own is None else own.identity)
+        raise PCBenchError(
+            f"{platform.node()} would compute another {cell} than was asked for: it differs in {', '.join(other)}. All nodes "
+            "need the same checkout, the same parameters and the same environment"
+        )
+    return stages.compute(cell)
+
+
+def kept(cell: Cell, record: dict[str, Any]) -> Outcome:
+    """The outcome of a cell that was computed; its record is stored here too if its node does not share this folder."""
+    if not cell.path.exists():
+        write_json(cell.path, record)
+    return Outcome(cell, record)
+
+
+def check(options: Mapping[str, Any], known: Mapping[str, Callable[[str], Any]], executor: str) -> dict[str, Any]:
+    """Return the options with their types.
+
+    Args:
+        options: ``{name: text}``, from the command line.
+        known: a type for each that the executor has.
+        executor: its name, for messages.
+
+    Raises:
+        InvalidParameters: another option, or a value that is none of its type.
+    """
+    for name, value in options.items():
+        if name not in known:
+            raise InvalidParameters(
+                f"executor {executor!r} has no option {name!r}; it has {', '.join(known) or 'none'}"
+            )
+        try:
+            known[name](value)
+        except ValueError:
+            raise InvalidParameters(
+                f"option {name}={value!r} of executor {executor!r} is no {known[name].__name__}"
+            ) from None
+    return {name: known[name](value) for name, value in options.items()}
+
+
+def _fetched(cell):
+    """A node that does not share the data sets' folder fetches what it needs, once."""
+    parameters = cell.identity["parameters"]
+    if "task" in parameters:
+        name, datasets = parameters["task"]["data"], cell.experiment.datasets
+        if not Path(datasets, name, "data").exists():
+            data.fetch(name, datasets)
