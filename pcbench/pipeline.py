@@ -1,9 +1,9 @@
 """One profile's pipeline: its cells by an executor, then DVC, which keeps the record. One run at a time.
 
 DVC says which stages are to run; what they are made of, cells, is computed first, by as many workers as there are. Then
-`dvc repro` runs each of these stages, which finds its cells done, and takes the timings, one after another with nothing beside
-them. So dvc.lock is written by DVC alone, from the same commands, whoever computed the cells, and a `dvc repro` without an
-executor does the same, stage after stage.
+`dvc repro` runs each of these stages, which finds its cells done, and takes the timings, one after another with nothing
+beside them. So dvc.lock is written by DVC alone, from the same commands, whoever computed the cells, and a `dvc repro`
+without an executor does the same, stage after stage.
 """
 
 import os
@@ -67,8 +67,8 @@ def run(profile: str, parameters: params.Parameters, executor: str = "local", op
             if whole:
                 _dvc("repro", *(f"{home / 'dvc.yaml'}:{stage}" for stage in sorted(whole)))
             raise PCBenchError(
-                f"{len(failed)} of {len(asked)} cells failed, for the reasons above; the others are kept: run the same command "
-                "again to go on"
+                f"{len(failed)} of {len(asked)} cells failed, for the reasons above; the others are kept: run the same "
+                "command again to go on"
             )
         _dvc("repro", str(home / "dvc.yaml"))
 
@@ -122,7 +122,11 @@ def _stage(cell):
 
 
 def _dvc(*arguments, quiet=False):
-    """Run DVC and its stages as one process group, so that Ctrl-C and SIGTERM reach them all; return what it says, if quiet."""
+    """Run DVC and its stages as one process group, so that Ctrl-C and SIGTERM reach them all.
+
+    Returns:
+        What it says, if quiet; else that is printed.
+    """
     # The stages call `pcbench`: this environment's.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     command = [sys.executable, "-m", "dvc", *arguments]

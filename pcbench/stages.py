@@ -169,7 +169,7 @@ exactness = Stage(
     "exactness",  # Table 1: divergence from backpropagation after one weight update
     parts=lambda parameters: exactness_measure.batches(parameters["exactness"]),
     measure=lambda cell, advance: exactness_measure.compare_rules(
-        _matched(cell), _settings(cell), *cell.part, advance=advance
+        _matched(cell), _settings(cell), cell.part[0], cell.part[1], advance
     ),
     result=lambda experiment, measured: exactness_measure.exactness(_task(experiment), measured),
     steps=lambda parameters: exactness_measure.size(parameters["exactness"]),
@@ -197,7 +197,7 @@ train = Stage(
     "train",  # Table 3: every seed trained; see `_go_on`
     parts=lambda parameters: [(seed,) for seed in parameters["seeds"]],
     measure=lambda cell, advance: train_one_seed(
-        _matched(cell), _settings(cell), *cell.part, cell.identity["parameters"]["epochs"], _checkpoint(cell), advance
+        _matched(cell), _settings(cell), cell.part[0], cell.identity["parameters"]["epochs"], _checkpoint(cell), advance
     ),
     result=lambda experiment, measured: {f"seed-{value['seed']}.json": value for value in measured},
     steps=lambda parameters: parameters["epochs"] * len(parameters["seeds"]),
@@ -218,7 +218,7 @@ conditions = Stage(
     "conditions",  # Tables 8 and 9: Z-IL's conditions on a grid, and the free energy
     parts=lambda parameters: conditions_measure.parts(parameters["conditions"]),
     measure=lambda cell, advance: conditions_measure.measure(
-        _matched(cell), _settings(cell), *cell.part, advance=advance
+        _matched(cell), _settings(cell), cell.part[0], cell.part[1], advance
     ),
     result=lambda experiment, measured: conditions_measure.conditions(
         _task(experiment), params.section(experiment.parameters, "conditions"), measured

@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 from pcbench import data, params, stages
 from pcbench.cells import Cell
-from pcbench.errors import InvalidParameters, PCBenchError
+from pcbench.errors import InvalidParameters, PCBenchError, told
 from pcbench.files import write_json
 
 NAMES = ("local", "ray", "slurm")
@@ -87,6 +87,11 @@ def kept(cell: Cell, record: dict[str, Any]) -> Outcome:
     if not cell.path.exists():
         write_json(cell.path, record)
     return Outcome(cell, record)
+
+
+def failure(cell: Cell, error: BaseException) -> Outcome:
+    """The outcome of a cell in whose computation something was raised."""
+    return Outcome(cell, failed=str(error) if isinstance(error, PCBenchError) else told(error, ours=True))
 
 
 def check(options: Mapping[str, Any], known: Mapping[str, Callable[[str], Any]], executor: str) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from typing import Any
 
 from pcbench import stages, workers
 from pcbench.cells import Cell
-from pcbench.errors import told
-from pcbench.executors import Outcome, check, work
+from pcbench.executors import Outcome, check, failure, kept, work
 
 
 def outcomes(cells: Sequence[Cell], options: Mapping[str, Any]) -> Iterator[Outcome]:
@@ -15,5 +14,4 @@ def outcomes(cells: Sequence[Cell], options: Mapping[str, Any]) -> Iterator[Outc
     processes = check(options, {"processes": int}, "local").get("processes")
     jobs = [(cell, str(Path.cwd())) for cell in cells]
     for place, result in workers.outcomes(work, jobs, lambda: None, stages.reproducible, processes):
-        failed = told(result) if isinstance(result, BaseException) else ""
-        yield Outcome(cells[place], None if failed else result, failed)
+        yield failure(cells[place], result) if isinstance(result, BaseException) else kept(cells[place], result)
