@@ -131,7 +131,8 @@ def computed(cell: Cell, measure: Callable[[], Any]) -> dict[str, Any]:
     with _alone(cell):
         if (record := cell.stored()) is not None:  # another process computed it while this one waited
             return record
-        write_json(cell.path, {**cell.identity, "value": measure(), "made_on": provenance.environment()})
+        device = cell.identity["parameters"]["device"]
+        write_json(cell.path, {**cell.identity, "value": measure(), "made_on": provenance.environment(device)})
         return read_json(cell.path)  # what is taken now has the types that it would have after an interruption
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pcbench import brief, code, data, executors, instructions, params, pipeline, printing, stages
+from pcbench import brief, code, data, devices, executors, instructions, params, pipeline, printing, stages
 from pcbench.cells import Experiment
 from pcbench.check import gate, outcome, reproduction
 from pcbench.errors import InvalidParameters, ResultError
@@ -28,6 +28,7 @@ app = typer.Typer(
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="a task's name, see `pcbench tasks`")]
 Profile = Annotated[str, typer.Option(help="the profile in params.yaml: seeds, epochs, rounds")]
 ParamsFile = Annotated[Path, typer.Option("--params", help="the file with every number of the experiment")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; params.yaml's unless told")]
 Datasets = Annotated[Path, typer.Option(help="the folder that holds the data sets")]
 
 
@@ -58,8 +59,8 @@ def fetch(
     say(f"{name}: {sizes} in {folder}, SHA-256 {loaded.sha256[:16]}… verified")
 
 
-def _experiment(task, profile, params_file, datasets):
-    parameters = params.load(params_file)
+def _experiment(task, profile, params_file, datasets, device):
+    parameters = params.on(params.load(params_file), device)
     params.task(parameters, task)
     params.profile(parameters, profile)
     return Experiment(task, profile, parameters, datasets)
@@ -75,9 +76,10 @@ def exactness(
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
     datasets: Datasets = Path("datasets"),
+    device: Device = None,
 ) -> None:
     """Compare one weight update of every rule with backpropagation's (Table 1)."""
-    _wrote("exactness", task, stages.exactness(_experiment(task, profile, params_file, datasets)))
+    _wrote("exactness", task, stages.exactness(_experiment(task, profile, params_file, datasets, device)))
 
 
 @app.command()
@@ -86,9 +88,10 @@ def cost(
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
     datasets: Datasets = Path("datasets"),
+    device: Device = None,
 ) -> None:
     """Time every rule's weight update beside backpropagation's (Table 2)."""
-    _wrote("cost", task, stages.cost(_experiment(task, profile, params_file, datasets)))
+    _wrote("cost", task, stages.cost(_experiment(task, profile, params_file, datasets, device)))
 
 
 @app.command()
@@ -97,10 +100,11 @@ def train(
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
     datasets: Datasets = Path("datasets"),
+    device: Device = None,
 ) -> None:
     """Train every rule from the same weights on the same batches (Table 3). Interrupted, it resumes when run again."""
     try:
-        _wrote("train", task, stages.train(_experiment(task, profile, params_file, datasets)))
+        _wrote("train", task, stages.train(_experiment(task, profile, params_file, datasets, device)))
     except (KeyboardInterrupt, SystemExit):
         say("interrupted; finished epochs are kept: run the same command again to go on")
         raise
@@ -112,9 +116,10 @@ def proof(
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
     datasets: Datasets = Path("datasets"),
+    device: Device = None,
 ) -> None:
     """Compare every rule's weight update with backpropagation's as programs: the certificates (Table 5)."""
-    _wrote("proof", task, stages.proof(_experiment(task, profile, params_file, datasets)))
+    _wrote("proof", task, stages.proof(_experiment(task, profile, params_file, datasets, device)))
 
 
 @app.command()
@@ -123,9 +128,10 @@ def conformance(
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
     datasets: Datasets = Path("datasets"),
+    device: Device = None,
 ) -> None:
     """Compare every published rule, at each of its settings, with backpropagation (Table 6)."""
-    _wrote("conformance", task, stages.conformance(_experiment(task, profile, params_file, datasets)))
+    _wrote("conformance", task, stages.conformance(_experiment(task, profile, params_file, datasets, device)))
 
 
 @app.command()
@@ -134,9 +140,10 @@ def conditions(
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
     datasets: Datasets = Path("datasets"),
+    device: Device = None,
 ) -> None:
     """Break Z-IL's conditions on a grid, and compare its update with the free energy's gradients (Tables 8 and 9)."""
-    _wrote("conditions", task, stages.conditions(_experiment(task, profile, params_file, datasets)))
+    _wrote("conditions", task, stages.conditions(_experiment(task, profile, params_file, datasets, device)))
 
 
 @app.command()
@@ -144,9 +151,10 @@ def zoo(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="a classifier of torchvision, such as resnet18")],
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
+    device: Device = None,
 ) -> None:
     """Compare one weight update of Z-IL with backpropagation's on one of torchvision's classifiers (Table 4)."""
-    parameters = params.load(params_file)
+    parameters = params.on(params.load(params_file), device)
     params.profile(parameters, profile)
     _wrote("zoo", model, stages.zoo(Experiment(model, profile, parameters, Path("datasets"))))
 
@@ -156,9 +164,10 @@ def scaling(
     axis: Annotated[str, typer.Argument(metavar="AXIS", help="depth, length, width or batch")],
     profile: Profile = "default",
     params_file: ParamsFile = Path("params.yaml"),
+    device: Device = None,
 ) -> None:
     """Time weight updates of synthetic networks that grow along one axis (Table 7)."""
-    parameters = params.load(params_file)
+    parameters = params.on(params.load(params_file), device)
     params.profile(parameters, profile)
     _wrote("scaling", axis, stages.scaling(Experiment(axis, profile, parameters, Path("datasets"))))
 
@@ -378,6 +387,9 @@ def verify(
     keep_fused: Annotated[
         bool, typer.Option("--keep-fused", help="leave nn.LSTM, nn.GRU and nn.RNN whole: one vertex, not local in time")
     ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:1; where the factory has put the network unless told")
+    ] = None,
 ) -> None:
     """Check your own network: is a weight update of the rule bit-identical to backpropagation's?
 
@@ -386,8 +398,11 @@ def verify(
     """
     options: dict[str, Any] = {key: value for key, value in (("steps", steps), ("gamma", gamma)) if value is not None}
     options["convert"] = not keep_fused
+    to = None if device is None else devices.named(device)
+    devices.deterministic()
     sys.path.insert(0, "")  # as `python -m` does: the user's own module lies where the command is called
-    model, inputs, targets, loss_fn = call_factory(load_factory(factory))
+    made = call_factory(load_factory(factory))
+    model, inputs, targets, loss_fn = made if to is None else devices.moved(made, to)
     with progress(f"verify {factory}", 1 + len(BROKEN) * ablations) as advance, global_stream(0, "dropout"):
         found = run_verify(model, inputs, targets, loss_fn, rule, ablations, advance, **options)
     printing.verification(found)

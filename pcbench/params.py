@@ -22,6 +22,8 @@ _PACKAGE = code.PACKAGE
 REFERENCE = "bp"  # the rule that all others are held to
 STAGES = ("exactness", "cost", "train", "proof", "conformance", "conditions", "zoo", "scaling")
 OF_TASKS = STAGES[:6]
+DEVICES = r"cpu|cuda(:\d+)?"  # the names that a device may have, and in words:
+DEVICES_SAID = "the devices are cpu, cuda, and cuda:1 where there are several GPUs"
 
 
 def _identifier(name: str) -> str:
@@ -40,6 +42,12 @@ def _with_zil(rules: list[str]) -> list[str]:
     if "zil" not in rules:
         raise ValueError("'zil', whose certificate it is, must be among them")
     return rules
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(DEVICES, name):
+        raise ValueError(DEVICES_SAID)
+    return name
 
 
 def _option(value: Any) -> Any:
@@ -188,6 +196,7 @@ class _Parameters(Form):
     conditions: _Conditions
     zoo: _Zoo
     scaling: _Scaling
+    device: Annotated[str, AfterValidator(_device)]
 
 
 def load(path: str | Path = "params.yaml") -> Parameters:
@@ -281,6 +290,11 @@ def rule_modules(settings: Settings) -> list[str]:
     return sorted({code.module_name("rule", entry["engine"]) for entry in settings.get("rules", {}).values()})
 
 
+def on(parameters: Parameters, device: str | None) -> Parameters:
+    """Return the parameters with another device, if one is named."""
+    return parameters if device is None else {**parameters, "device": device}
+
+
 def epochs(profile: Settings, task: str) -> int:
     """Return how many epochs a profile trains a task.
 
@@ -305,13 +319,14 @@ def of_stage(parameters: Parameters, profile_name: str, stage: str, name: str) -
         InvalidParameters: there is no such profile or task, or the profile does not train it.
     """
     entry, settings = profile(parameters, profile_name), section(parameters, stage)
+    device: Parameters = {"device": parameters["device"]}
     if stage == "zoo":
-        return {"zoo": settings}
+        return device | {"zoo": settings}
     if stage == "scaling":
         if name not in settings["axes"]:
             raise InvalidParameters(f"cost is not measured along {name!r}; the axes are {', '.join(settings['axes'])}")
-        return {"scaling": {**settings, "axes": {name: settings["axes"][name]}}}
-    found: Parameters = {"task": task(parameters, name), stage: settings}
+        return device | {"scaling": {**settings, "axes": {name: settings["axes"][name]}}}
+    found = device | {"task": task(parameters, name), stage: settings}
     if stage == "cost":
         found["rounds"] = entry["rounds"]
     if stage == "train":
@@ -327,7 +342,8 @@ def of_profile(parameters: Parameters, name: str) -> Parameters:
     """
     entry = profile(parameters, name)
     stages = {stage: section(parameters, stage) for stage in STAGES}
-    return {"profile": entry, "tasks": {task: parameters["tasks"][task] for task in entry["tasks"]}, **stages}
+    tasks = {task: parameters["tasks"][task] for task in entry["tasks"]}
+    return {"device": parameters["device"], "profile": entry, "tasks": tasks, **stages}
 
 
 def remake(profile_name: str) -> str:

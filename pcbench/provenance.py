@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pcbench import code, instructions
+from pcbench import code, devices, instructions
 from pcbench.files import write_json
 from pcbench.params import Parameters
 
@@ -48,14 +48,21 @@ def sidecar(result: str | Path) -> Path:
     return result.with_name(result.name.removesuffix(".json") + SIDECAR)
 
 
-def environment() -> dict[str, Any]:
-    """Return what this process computes on: versions, platform, processor, instruction set, GPU and threads."""
+def environment(device: str = devices.CPU.type) -> dict[str, Any]:
+    """Return what this process computes on: versions, platform, processor, instruction set, threads, GPU if it uses one.
+
+    Args:
+        device: the device's name.
+
+    Raises:
+        InvalidParameters: it is not here.
+    """
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in RECORDED}},
         "platform": platform.platform(),
         "cpu": _cpu(),
         "instruction_set": instructions.in_force(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": devices.gpu(device),
         "threads": torch.get_num_threads(),
     }
 
@@ -93,7 +100,7 @@ def write_sidecar(
         PCBenchError: it cannot be written.
     """
     commit, changed = code.version()
-    (_, own), *others = made_on or [("", environment())]
+    (_, own), *others = made_on or [("", environment(parameters.get("device", devices.CPU.type)))]
     elsewhere: dict[str, dict[str, Any]] = {}
     for part, other in others:
         if differs := {key: other[key] for key in ENVIRONMENT if other[key] != own[key]}:

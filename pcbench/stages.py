@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from pcbench import cells, code, data, params, tasks, workers
+from pcbench import cells, code, data, devices, params, tasks, workers
 from pcbench.cells import Cell, Experiment
 from pcbench.files import alone, check_writable, read_json, write_json
 from pcbench.graph import Graph
@@ -75,7 +75,8 @@ class Stage:
     def __call__(self, experiment: Experiment) -> Path:
         """Compute the cells that are not stored, put all into the result, and write it, its provenance beside it."""
         path = self.path(experiment)
-        for place in (path, sidecar(path), experiment.kept):  # before the work
+        devices.named(experiment.parameters["device"])  # before the work, as what follows
+        for place in (path, sidecar(path), experiment.kept):
             check_writable(place)
         recorded = self._recorded(experiment)
         asked = self._cells(experiment, recorded)
@@ -150,6 +151,10 @@ def _matched(cell):
 def _settings(cell):
     """The stage's section of params.yaml, as the cell depends on it."""
     return cell.identity["parameters"][cell.stage]
+
+
+def _device(cell):
+    return devices.named(cell.identity["parameters"]["device"])
 
 
 def _task(experiment):
@@ -262,7 +267,7 @@ def code_of(stage: str, parameters: params.Parameters) -> str:
 
 def graph(task: str, parameters: params.Parameters, datasets: str | Path) -> Graph:
     """The `pcbench.graph.Graph` of a task's network, on the first batch that its first seed sees."""
-    matched = Matched.load(parameters, task, datasets)
+    matched = Matched.load(params.on(parameters, devices.CPU.type), task, datasets)  # it is the same one everywhere
     inputs, _ = matched.first_batch(seed=0)
     return Graph.from_module(matched.model(seed=0), inputs)
 
@@ -272,6 +277,7 @@ def reproducible() -> None:
     torch.set_num_threads(1)
     # What torch.use_deterministic_algorithms(True) does, without its import of the compiler, which takes over a second.
     torch.set_deterministic_debug_mode("error")
+    devices.deterministic()
 
 
 def _check_rules(settings, stage):
@@ -285,7 +291,7 @@ def _check_rules(settings, stage):
 def _zoo(cell, advance):
     from pcbench.measure import zoo as zoo_measure  # brings torchvision, which the other stages need not wait for
 
-    found = zoo_measure.zoo(cell.experiment.task, _settings(cell))
+    found = zoo_measure.zoo(cell.experiment.task, _settings(cell), _device(cell))
     advance()
     return found
 
@@ -293,7 +299,7 @@ def _zoo(cell, advance):
 def _scaling(cell, advance):
     from pcbench.measure import scaling as scaling_measure
 
-    return scaling_measure.scaling(cell.experiment.task, _settings(cell), advance)
+    return scaling_measure.scaling(cell.experiment.task, _settings(cell), advance, _device(cell))
 
 
 def _conform(cell, advance):

@@ -66,4 +66,5 @@ def _experiment(stage, name, recorded, seeds, datasets, folder):
     }
     parameters = {"profiles": {_AGAIN: profile}, "tasks": {name: recorded.get("task")}, stage: recorded[stage]}
     parameters["rules"] = recorded[stage].get("rules", {})
+    parameters["device"] = recorded.get("device", "cpu")  # before it was recorded there was no other
     return Experiment(name, _AGAIN, parameters, datasets, folder / "results", folder / "kept")

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import nn
 
-from pcbench import data, params, tasks
+from pcbench import data, devices, params, tasks
 from pcbench.data import Dataset
 from pcbench.data._texts import batches
 from pcbench.errors import InvalidParameters, told
@@ -23,12 +23,14 @@ class Matched:
     Attributes:
         task: what is learned, and its loss.
         settings: the task's entry in params.yaml: ``model``, ``batch_size``, ``optimizer``.
-        data: the data set.
+        data: the data set, which stays on the CPU.
+        device: where models and batches are: both are made on the CPU, the same for every device, and moved there.
     """
 
     task: tasks.Task
     settings: params.Settings
     data: Dataset
+    device: torch.device = devices.CPU
 
     @classmethod
     def load(cls, parameters: params.Parameters, name: str, datasets: str | Path) -> Self:
@@ -40,12 +42,12 @@ class Matched:
             datasets: the folder that holds the data sets.
 
         Raises:
-            InvalidParameters: no such task, network or data set.
+            InvalidParameters: no such task, network, data set or device.
             DataError: see `pcbench.data.load`.
         """
-        settings = params.task(parameters, name)
+        settings, device = params.task(parameters, name), devices.named(parameters["device"])
         task = tasks.named(name, settings["network"])
-        return cls(task, settings, data.load(settings["data"], datasets))
+        return cls(task, settings, data.load(settings["data"], datasets), device)
 
     def model(self, seed: int) -> nn.Module:
         """A new model in training mode.
@@ -56,12 +58,13 @@ class Matched:
         numbers = self.settings["model"]
         with global_stream(seed, "init"):
             try:
-                return self.task.network(self.data, **numbers)
+                made = self.task.network(self.data, **numbers)
             except Exception as error:
                 raise InvalidParameters(
                     f"task {self.task.name!r}: no model can be made of {numbers} ({told(error)}); "
                     f"see tasks.{self.task.name}.model in params.yaml"
                 ) from error
+        return made.to(self.device)
 
     def batches(self, seed: int, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the epoch's shuffled batches ``(inputs, targets)``; the last one may be smaller.
@@ -73,11 +76,11 @@ class Matched:
         generator = stream(seed, "order", epoch)
         if split.bucketed:
             for indices, inputs in batches(split.inputs, size, generator):
-                yield inputs, split.targets[indices]
+                yield inputs.to(self.device), split.targets[indices].to(self.device)
             return
         order = torch.randperm(len(split.targets), generator=generator)
         for indices in order.split(size):
-            yield split.inputs[indices], split.targets[indices]
+            yield split.inputs[indices].to(self.device), split.targets[indices].to(self.device)
 
     def first_batch(self, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The first batch that training with ``seed`` sees, see `batches`."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from pcbench.devices import CPU
 from pcbench.measure.matched import make_rule
 from pcbench.measure.updates import Update, counted, in_turn, quartiles, ratios
 from pcbench.params import REFERENCE, Result, Settings
@@ -30,7 +31,9 @@ class Unrolled(nn.Module):
         return state
 
 
-def scaling(axis: str, settings: Settings, advance: Callable[[], None] = lambda: None) -> Result:
+def scaling(
+    axis: str, settings: Settings, advance: Callable[[], None] = lambda: None, device: torch.device = CPU
+) -> Result:
     """Measure weight updates at every size of one axis.
 
     Args:
@@ -38,6 +41,7 @@ def scaling(axis: str, settings: Settings, advance: Callable[[], None] = lambda:
         settings: the section ``scaling`` of params.yaml. An axis has its ``sizes``, the other numbers of its network, and
             under ``largest`` the size up to which a rule is measured, where that is not all.
         advance: called after every size.
+        device: where the updates are computed; models and batches are made on the CPU.
 
     Returns:
         The result as a JSON value: of every rule and size seconds, ratios to backpropagation at that size (medians and
@@ -51,7 +55,7 @@ def scaling(axis: str, settings: Settings, advance: Callable[[], None] = lambda:
     results: list[Result] = []
     for size in numbers["sizes"]:
         within = {n: e for n, e in settings["rules"].items() if size <= numbers.get("largest", {}).get(n, size)}
-        updates = {name: synthetic_update({**numbers, axis: size}, entry) for name, entry in within.items()}
+        updates = {name: synthetic_update({**numbers, axis: size}, entry, device) for name, entry in within.items()}
         seconds = in_turn(updates, settings["warmup"], settings["rounds"])
         for name, update in updates.items():
             metrics = {
@@ -66,12 +70,13 @@ def scaling(axis: str, settings: Settings, advance: Callable[[], None] = lambda:
     return {**head, "threads": torch.get_num_threads(), "instruction_set": capability, "results": results}
 
 
-def synthetic_update(numbers: Settings, entry: Settings) -> Update:
+def synthetic_update(numbers: Settings, entry: Settings, device: torch.device = CPU) -> Update:
     """Return the `pcbench.measure.updates.Update` of a new synthetic network, always on the same batch.
 
     Args:
         numbers: ``width``, ``batch``, and ``depth`` of a chain of layers or ``length`` of a cell's time.
         entry: the rule's entry in params.yaml.
+        device: see `scaling`.
 
     Raises:
         InvalidParameters: no such rule, or it has no such option.
@@ -88,6 +93,8 @@ def synthetic_update(numbers: Settings, entry: Settings) -> Update:
         for parameter in model.parameters():
             if parameter.dim() == 2:
                 nn.init.orthogonal_(parameter)
-    inputs, targets = (torch.randn(each, generator=stream(0, "batch")) for each in (shape, (batch, width)))
+    made = (torch.randn(each, generator=stream(0, "batch")) for each in (shape, (batch, width)))
+    inputs, targets = (each.to(device) for each in made)
+    model.to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     return Update(make_rule(entry, model, seed=0), optimizer, inputs, targets, nn.functional.mse_loss)

@@ -7,6 +7,7 @@ import torch
 import torchvision
 from torch import nn
 
+from pcbench import devices
 from pcbench.errors import InvalidParameters
 from pcbench.files import finite_or_none
 from pcbench.measure.divergence import compare, weight_update
@@ -25,12 +26,13 @@ def names() -> tuple[str, ...]:
     return tuple(torchvision.models.list_models(module=torchvision.models))
 
 
-def zoo(name: str, settings: Settings) -> Result:
+def zoo(name: str, settings: Settings, device: torch.device = devices.CPU) -> Result:
     """Compare one weight update of one model, with random weights and in training mode.
 
     Args:
         name: the model's name in torchvision.
         settings: the section ``zoo`` of params.yaml: ``batch_size``, ``seed``.
+        device: where the updates are computed; model and batch are made on the CPU.
 
     Returns:
         The result as a JSON value: the divergence of Z-IL's gradients and buffers from backpropagation's, and, to tell
@@ -50,6 +52,7 @@ def zoo(name: str, settings: Settings) -> Result:
     side = smallest_side(model, settings["batch_size"])
     inputs = torch.randn(settings["batch_size"], 3, side, side, generator=stream(seed, "inputs"))
     targets = torch.randint(1000, (settings["batch_size"],), generator=stream(seed, "targets"))
+    model, inputs, targets = devices.moved((model, inputs, targets), device)
 
     def update(rule):
         with global_stream(seed, "dropout", 0):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from pcbench import data, params
 from pcbench.cli import app, main
 from pcbench.files import read_json, write_json
-from pcbench.provenance import digest
+from pcbench.provenance import digest, sidecar
 from pcbench.rules import ENGINES, ZIL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -226,6 +226,32 @@ def test_a_number_that_makes_no_sense_is_named_before_anything_is_written(
     parameters["cost"]["rules"] = parameters["train"]["rules"]
     (workplace / "params.yaml").write_text(yaml.safe_dump(parameters))
     refused("cost", "digits-mlp", "--profile", "smoke", parts=parts)
+
+
+EVERY_STAGE = [*((stage, "digits-mlp") for stage in params.OF_TASKS), ("zoo", "squeezenet1_1"), ("scaling", "depth")]
+
+
+@pytest.mark.parametrize("command", EVERY_STAGE, ids=[stage for stage, _ in EVERY_STAGE])
+@pytest.mark.parametrize(
+    ("device", "parts"),
+    [
+        ("gpu", ["unknown device 'gpu'", "the devices are cpu, cuda"]),
+        (f"cuda:{torch.cuda.device_count()}", ["device 'cuda:", "is not here", "--device", "`device` in params.yaml"]),
+    ],
+    ids=["unknown", "absent"],
+)
+def test_a_device_that_is_not_here_is_named_before_any_work(refused, command, device, parts):
+    """Without a GPU, and with as many as there may be: the one after the last is asked for."""
+    refused(*command, "--profile", "smoke", "--device", device, "--params", "params.yaml", parts=parts)
+
+
+def test_the_device_of_params_yaml_holds_where_none_is_named(refused, pcbench, workplace, parameters):
+    absent = f"cuda:{torch.cuda.device_count()}"
+    (workplace / "params.yaml").write_text(yaml.safe_dump({**parameters, "device": absent}))
+    refused("proof", "digits-mlp", "--profile", "smoke", parts=[f"device {absent!r} is not here"])
+    code, out, err = pcbench("proof", "digits-mlp", "--profile", "smoke", "--device", "cpu")
+    assert code == 0, out + err
+    assert read_json(sidecar(Path("results/smoke/proof/digits-mlp.json")))["parameters"]["device"] == "cpu"
 
 
 def test_a_grids_option_that_a_rule_does_not_have_is_named_before_data_are_read(refused, workplace, parameters):
@@ -620,6 +646,16 @@ def test_a_module_in_the_working_folder_is_found_and_verified_alike_each_time(pc
     (workplace / "mine_in_this_folder.py").write_text(FACTORY)
     runs = [pcbench("verify", "mine_in_this_folder:good", "--rule", "il", "--no-ablations") for _ in range(2)]
     assert runs[0][0] == 1 and runs[0][1].splitlines()[1:] == runs[1][1].splitlines()[1:]
+
+
+def test_a_device_for_ones_own_network_is_looked_for_before_the_network(refused, workplace):
+    absent = f"cuda:{torch.cuda.device_count()}"
+    refused("verify", "nowhere.py:factory", "--device", absent, parts=[f"device {absent!r} is not here"])
+
+
+def test_ones_own_network_is_verified_where_it_is_told_to_be(verify):
+    runs = [verify("good", "--no-ablations", *options) for options in ([], ["--device", "cpu"])]
+    assert runs[0][0] == 0 and runs[0] == runs[1]
 
 
 @pytest.mark.parametrize("factory", ["no-colon", "no_such_package:factory", "nowhere.py:factory"])

@@ -4,6 +4,8 @@ Aimed at: a text whose label is another's, an epoch that repeats the last one, a
 the settings'.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -78,6 +80,18 @@ def test_the_initial_weights_are_a_function_of_the_seed_and_take_nothing_from_th
     assert not any(torch.equal(value, other[name]) for name, value in first.items())
 
 
+@pytest.mark.parametrize("bucketed", [False, True])
+def test_models_and_batches_are_made_on_the_cpu_and_moved_to_the_device(bucketed):
+    """On `meta` tensors have a place and no numbers: enough to see that they were moved."""
+    task = replace(matched(bucketed), device=torch.device("meta"))
+    before = torch.get_rng_state()
+    batches = [tensor for batch in task.batches(seed=0, epoch=0) for tensor in batch]
+    assert {tensor.device.type for tensor in (*task.model(seed=0).parameters(), *batches)} == {"meta"}
+    assert {tensor.device.type for tensor in (task.data.train.inputs, task.data.train.targets)} == {"cpu"}
+    assert [tensor.shape for tensor in batches] == [t.shape for b in matched(bucketed).batches(0, 0) for t in b]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_model_is_made_with_the_settings_numbers_and_in_training_mode():
     model = matched().model(seed=0)
     assert model.training
@@ -116,7 +130,8 @@ def test_an_optimizer_that_cannot_be_made_is_told(optimizer, says):
 
 
 def test_a_task_that_is_none_is_told(tmp_path):
+    parameters = {"device": "cpu", "tasks": {"numbers-mlp": SETTINGS}}
     with pytest.raises(InvalidParameters, match="unknown task 'nope'; the tasks are numbers-mlp"):
-        Matched.load({"tasks": {"numbers-mlp": SETTINGS}}, "nope", tmp_path)
+        Matched.load(parameters, "nope", tmp_path)
     with pytest.raises(InvalidParameters, match="unknown data set 'numbers'"):
-        Matched.load({"tasks": {"numbers-mlp": SETTINGS}}, "numbers-mlp", tmp_path)
+        Matched.load(parameters, "numbers-mlp", tmp_path)

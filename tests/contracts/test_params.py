@@ -151,6 +151,11 @@ REFUSED = [
     ("scaling/axes/length/largest", {"il-20": "x"}, "scaling.axes.length.largest.il-20 is 'x'"),
     ("scaling/axes/height", {}, "scaling.axes has an unknown key 'height'; its keys are depth, length, width, batch"),
     ("zoo/batch_size", 0, "zoo.batch_size is 0"),
+    ("device", ..., "has no key 'device'"),
+    ("device", "gpu", "device is 'gpu': the devices are cpu, cuda, and cuda:1 where there are several GPUs"),
+    ("device", "cuda:", "device is 'cuda:'"),
+    ("device", "cuda:1\n", "device is 'cuda:1\\n'"),
+    ("device", 0, "device is 0: input should be a valid string"),
     ("zoo/seeds", [0], "zoo has an unknown key 'seeds'; its keys are batch_size, seed"),
 ]
 
@@ -225,6 +230,7 @@ def test_a_profile_without_a_zoo_and_a_model_without_numbers_are_read(tmp_path):
         ("scaling/rounds", {"scaling"}),
         ("scaling/axes/depth/width", {"scaling"}),
         ("rules/il-20/gamma", {"exactness", "cost", "train", "scaling"}),
+        ("device", set(params.STAGES)),
         ("tasks/digits-cnn/batch_size", set()),
         ("profiles/default/seeds", set()),
     ],
@@ -240,6 +246,12 @@ def test_a_result_depends_on_what_its_stage_reads_and_on_nothing_else(where, sta
     assert found == stages
     report = params.of_profile(other, "smoke") != params.of_profile(OWN, "smoke")
     assert report == (bool(stages) or "digits-cnn" in where)
+
+
+def test_another_device_is_another_experiment_and_none_named_is_the_files():
+    assert params.on(OWN, None) == OWN and params.on(OWN, "cuda:1") == OWN | {"device": "cuda:1"}
+    found = [params.of_stage(each, "smoke", "train", "digits-mlp") for each in (OWN, params.on(OWN, "cuda"))]
+    assert params.differing(*found) == ["device"]
 
 
 def test_values_that_differ_are_named_by_their_keys():

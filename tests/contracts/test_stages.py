@@ -29,6 +29,7 @@ OWN = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 def parameters(epochs=1, seeds=(0,), lr=0.003):
     """Z-IL and BP only, so that an epoch is short."""
     return {
+        "device": "cpu",
         "profiles": {"smoke": {"seeds": list(seeds), "tasks": {"digits-mlp": epochs}}},
         "tasks": {
             "digits-mlp": {

@@ -164,6 +164,13 @@ def test_a_stage_depends_on_each_of_its_rules_and_on_no_other(profile):
         assert found == list(rules)
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_stage_depends_on_the_device(profile):
+    for stage in pipeline(profile)["stages"].values():
+        (listed,) = ((stage.get("do") or stage)["params"][0]).values()
+        assert "device" in listed
+
+
 def test_every_task_has_a_network_a_data_set_and_a_profile_that_trains_it():
     assert {task["network"] for task in PARAMETERS["tasks"].values()} <= set(code.names("network"))
     assert {task["data"] for task in PARAMETERS["tasks"].values()} <= set(data.names())
