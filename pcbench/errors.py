@@ -28,6 +28,10 @@ class DataError(PCBenchError):
     """A data set is missing, unreachable or does not verify."""
 
 
+class NodeFault(PCBenchError):
+    """This machine is at fault, not the work: its disk is full, a folder cannot be written to, its environment is another."""
+
+
 class NonFiniteLoss(PCBenchError):
     """The loss became NaN or infinite, so nothing computed from it would mean anything."""
 

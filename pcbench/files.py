@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from pcbench.errors import InvalidParameters, PCBenchError, ResultError
+from pcbench.errors import InvalidParameters, NodeFault, PCBenchError, ResultError
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise PCBenchError(
+        raise NodeFault(
             f"cannot write {str(path)!r} ({error.strerror}); nothing of it is left: make room, or make it writable, "
             "and run again"
         ) from error
@@ -70,7 +70,7 @@ def check_writable(path: str | Path) -> None:
 
 
 def _unwritable(folder, error):
-    return PCBenchError(
+    return NodeFault(
         f"cannot write to {str(folder)!r} ({error.strerror}); make it a writable folder or choose another one"
     )
 

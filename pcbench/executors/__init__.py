@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 from pcbench import data, params, stages
 from pcbench.cells import Cell
-from pcbench.errors import InvalidParameters, PCBenchError, told
+from pcbench.errors import DataError, InvalidParameters, NodeFault, PCBenchError, told
 from pcbench.files import write_json
 
 NAMES = ("local", "ray", "slurm")
@@ -35,6 +35,21 @@ class Outcome:
     cell: Cell
     record: dict[str, Any] | None = None
     failed: str = ""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What a cluster's node hands back in place of a record.
+
+    Attributes:
+        why: what failed, and where, in one line.
+        again: whether that was the node's fault, not the cell's, so that another try may do better.
+        node: the node that the other try keeps away from; empty if it need not.
+    """
+
+    why: str
+    again: bool = False
+    node: str = ""
 
 
 class Executor(Protocol):
@@ -75,11 +90,25 @@ def work(cell: Cell, root: str) -> dict[str, Any]:
     own = next((each for each in stages.named(cell.stage).cells(cell.experiment) if each.part == cell.part), None)
     if own is None or own.key != cell.key:
         other = params.differing(cell.identity, {} if own is None else own.identity)
-        raise PCBenchError(
+        raise NodeFault(
             f"{platform.node()} would compute another {cell} than was asked for: it differs in {', '.join(other)}. All nodes "
             "need the same checkout, the same parameters and the same environment"
         )
     return stages.compute(cell)
+
+
+def attempt(cell: Cell, root: str, node: str) -> dict[str, Any] | Failed:
+    """On a cluster's node, which the cluster calls ``node``: `work`, whose exceptions need not be known to who asked."""
+    try:
+        return work(cell, root)
+    except Exception as error:
+        why = f"{failure(cell, error).failed} (on {platform.node()})"
+        return Failed(why, again=True, node=node) if isinstance(error, NodeFault | DataError) else Failed(why)
+
+
+def gpus(cell: Cell) -> int:
+    """How many GPUs a cell asks a cluster for."""
+    return int(str(cell.identity["parameters"].get("device", "cpu")).startswith("cuda"))
 
 
 def kept(cell: Cell, record: dict[str, Any]) -> Outcome:
@@ -87,6 +116,11 @@ def kept(cell: Cell, record: dict[str, Any]) -> Outcome:
     if not cell.path.exists():
         write_json(cell.path, record)
     return Outcome(cell, record)
+
+
+def outcome(cell: Cell, found: dict[str, Any] | Failed) -> Outcome:
+    """The outcome of a cell that `attempt` was made at."""
+    return Outcome(cell, failed=found.why) if isinstance(found, Failed) else kept(cell, found)
 
 
 def failure(cell: Cell, error: BaseException) -> Outcome:
