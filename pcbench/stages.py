@@ -72,6 +72,14 @@ class Stage:
         """
         return self._cells(experiment, self._recorded(experiment))
 
+    def cell(self, experiment: Experiment, part: tuple[Any, ...]) -> Cell:
+        """The cell of one part, as this machine would compute it.
+
+        Raises:
+            InvalidParameters, DataError: see `pcbench.stages`.
+        """
+        return self._cell(experiment, part, self._recorded(experiment))
+
     def __call__(self, experiment: Experiment) -> Path:
         """Compute the cells that are not stored, put all into the result, and write it, its provenance beside it."""
         path = self.path(experiment)
@@ -101,13 +109,13 @@ class Stage:
         return found
 
     def _cells(self, experiment, recorded):
+        return [self._cell(experiment, part, recorded) for part in self.parts(recorded["parameters"])]
+
+    def _cell(self, experiment, part, recorded):
         # A part does not depend on what other seeds there are.
         parameters = {key: value for key, value in recorded["parameters"].items() if key != "seeds"}
-        found = []
-        for part in self.parts(recorded["parameters"]):
-            decided_by = cells.identity(self.name, part, {**recorded, "parameters": parameters})
-            found.append(Cell(self.name, part, experiment, decided_by))
-        return found
+        decided_by = cells.identity(self.name, part, {**recorded, "parameters": parameters})
+        return Cell(self.name, part, experiment, decided_by)
 
     def _computed(self, asked, parameters):
         reproducible()

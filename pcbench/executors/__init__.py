@@ -87,9 +87,9 @@ def work(cell: Cell, root: str) -> dict[str, Any]:
     os.chdir(root)
     stages.reproducible()
     _fetched(cell)
-    own = next((each for each in stages.named(cell.stage).cells(cell.experiment) if each.part == cell.part), None)
-    if own is None or own.key != cell.key:
-        other = params.differing(cell.identity, {} if own is None else own.identity)
+    own = stages.named(cell.stage).cell(cell.experiment, cell.part)
+    if own.key != cell.key:
+        other = params.differing(cell.identity, own.identity)
         raise NodeFault(
             f"{platform.node()} would compute another {cell} than was asked for: it differs in {', '.join(other)}. All nodes "
             "need the same checkout, the same parameters and the same environment"
@@ -108,7 +108,7 @@ def attempt(cell: Cell, root: str, node: str) -> dict[str, Any] | Failed:
 
 def gpus(cell: Cell) -> int:
     """How many GPUs a cell asks a cluster for."""
-    return int(str(cell.identity["parameters"].get("device", "cpu")).startswith("cuda"))
+    return int(cell.identity["parameters"]["device"] != "cpu")
 
 
 def kept(cell: Cell, record: dict[str, Any]) -> Outcome:
