@@ -58,9 +58,11 @@ def run(profile: str, parameters: params.Parameters, executor: str = "local", op
         for stage in ("zoo", "scaling"):
             if not listed[stage]:
                 (Path("results") / profile / stage).mkdir(parents=True, exist_ok=True)  # the report depends on it
-        data_sets = sorted({parameters["tasks"][task]["data"] for task in listed["tasks"]})
-        _dvc("repro", *(f"datasets/dvc.yaml:fetch@{name}" for name in data_sets))
-        asked = _cells(profile, parameters, _to_run(home))
+        data_sets = {parameters["tasks"][task]["data"] for task in listed["tasks"]}
+        missing = sorted(name for name in data_sets if not Path("datasets", name, "data").exists())
+        if missing:
+            _dvc("repro", *(f"datasets/dvc.yaml:fetch@{name}" for name in missing))
+        asked = _cells(profile, parameters, _to_run(home, listed))
         failed = _compute(asked, chosen, options)
         if failed:
             whole = {_stage(cell) for cell in asked} - {_stage(outcome.cell) for outcome in failed}
@@ -73,11 +75,11 @@ def run(profile: str, parameters: params.Parameters, executor: str = "local", op
         _dvc("repro", str(home / "dvc.yaml"))
 
 
-def _to_run(home):
-    """The stages that DVC would run now and that are made of cells: ``[(stage, name), ...]``."""
-    told = _dvc("repro", "--dry", str(home / "dvc.yaml"), quiet=True)
+def _to_run(home, listed):
+    """The stages that DVC would run now, of those that are made of cells: ``[(stage, name), ...]``."""
+    made = [stage for stage in _ORDER if stage != "zoo" or listed["zoo"]]
+    told = _dvc("repro", "--dry", *(f"{home / 'dvc.yaml'}:{stage}" for stage in made), quiet=True)
     found = {(stage, name): end == ":" for stage, name, end in reversed(_SAID.findall(told))}
-    made = {each.removesuffix("@") for each in reproduction.DETERMINISTIC}
     return [key for key, runs in found.items() if runs and key[0] in made]
 
 

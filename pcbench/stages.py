@@ -118,11 +118,15 @@ class Stage:
         return Cell(self.name, part, experiment, decided_by)
 
     def _computed(self, asked, parameters):
-        reproducible()
-        with progress(f"{self.name} {asked[0].experiment.task}", self.steps(parameters)) as advance:
-            if len(asked) == 1:  # a process of its own would take seconds to start
-                return [compute(asked[0], advance)]
-            return workers.in_processes(_compute, [(cell,) for cell in asked], advance, reproducible)
+        left = [cell for cell in asked if cell.stored() is None]
+        if left:
+            reproducible()
+            with progress(f"{self.name} {asked[0].experiment.task}", self.steps(parameters)) as advance:
+                if len(left) == 1:  # a process of its own would take seconds to start
+                    compute(left[0], advance)
+                else:
+                    workers.in_processes(_compute, [(cell,) for cell in left], advance, reproducible)
+        return [compute(cell) for cell in asked]
 
     def _write(self, path, result):
         if not self.folder:
