@@ -55,14 +55,13 @@ def run(profile: str, parameters: params.Parameters, executor: str = "local", op
     for name in ("results", "reports", "datasets", ".dvc", ".pcbench"):
         check_writable(Path(name))
     with alone(Path(".pcbench/repro.lock"), "a run of the pipeline"):
-        for stage in ("zoo", "scaling"):
-            if not listed[stage]:
-                (Path("results") / profile / stage).mkdir(parents=True, exist_ok=True)  # the report depends on it
+        for stage in params.STAGES:
+            (Path("results") / profile / stage).mkdir(parents=True, exist_ok=True)  # the report depends on them
         data_sets = {parameters["tasks"][task]["data"] for task in listed["tasks"]}
         missing = sorted(name for name in data_sets if not Path("datasets", name, "data").exists())
         if missing:
             _dvc("repro", *(f"datasets/dvc.yaml:fetch@{name}" for name in missing))
-        asked = _cells(profile, parameters, _to_run(home, listed))
+        asked = _cells(profile, parameters, _to_run(home))
         failed = _compute(asked, chosen, options)
         if failed:
             whole = {_stage(cell) for cell in asked} - {_stage(outcome.cell) for outcome in failed}
@@ -75,12 +74,12 @@ def run(profile: str, parameters: params.Parameters, executor: str = "local", op
         _dvc("repro", str(home / "dvc.yaml"))
 
 
-def _to_run(home, listed):
+def _to_run(home):
     """The stages that DVC would run now, of those that are made of cells: ``[(stage, name), ...]``."""
-    made = [stage for stage in _ORDER if stage != "zoo" or listed["zoo"]]
-    told = _dvc("repro", "--dry", *(f"{home / 'dvc.yaml'}:{stage}" for stage in made), quiet=True)
+    told = _dvc("repro", "--dry", str(home / "dvc.yaml"), quiet=True)
+    # Of one whose result is in DVC's cache it says both, that first.
     found = {(stage, name): end == ":" for stage, name, end in reversed(_SAID.findall(told))}
-    return [key for key, runs in found.items() if runs and key[0] in made]
+    return [key for key, runs in found.items() if runs and key[0] in _ORDER]
 
 
 def _cells(profile, parameters, to_run):

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
@@ -55,22 +56,17 @@ def outcomes(
     Yields:
         ``(place, result)``; the exception in the result's place where there was one.
     """
-    killed: list[int] = []
+    again: list[int] = []
     for place, result in _outcomes(work, jobs, range(len(jobs)), advance, start, processes or os.cpu_count() or 1):
-        if isinstance(result, ProcessExpired):
-            print(
-                f"a worker was killed by {_signal(result)}; {jobs[place][0]} is done once more, at the end",
-                file=sys.stderr,
-            )
-            killed.append(place)
+        if isinstance(result, _KILLED):
+            print(f"{_told(result)}; {jobs[place][0]} is done once more, at the end", file=sys.stderr)
+            again.append(place)
         else:
             yield place, result
-    for place, result in _outcomes(work, jobs, killed, advance, start, 1):
-        if isinstance(result, ProcessExpired):
-            why = (
-                f"a worker was killed twice, by {_signal(result)}, at {jobs[place][0]}: free some memory and run again"
-            )
-            yield place, PCBenchError(why)
+    for place, result in _outcomes(work, jobs, again, advance, start, 1):
+        if isinstance(result, _KILLED):
+            what = f"{_told(result)}, twice, at {jobs[place][0]}: free some memory and run again"
+            yield place, PCBenchError(what)
         else:
             yield place, result
 
@@ -83,14 +79,25 @@ def advance() -> None:
 
 
 def _outcomes(work, jobs, places, advance, start, processes):
-    """`outcomes`, with `pebble.ProcessExpired` for a job whose worker was killed."""
+    """`outcomes`, with one of `_KILLED` for a job whose worker was killed."""
+    for last in (False, False, True):
+        broken = []
+        for place, result in _in_pool(work, jobs, places, advance, start, processes):
+            # All workers were killed before one had begun, and none of the jobs can be to blame: another pool has them.
+            if isinstance(result, BrokenProcessPool) and not last:
+                broken.append(place)
+            else:
+                yield place, result
+        places = broken
+
+
+def _in_pool(work, jobs, places, advance, start, processes):
     if not places:
         return
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
-    pool = ProcessPool(
-        min(len(places), processes), context=context, initializer=_start, initargs=(queue, os.getpid(), start)
-    )
+    begin = {"initializer": _start, "initargs": (queue, os.getpid(), start)}
+    pool = ProcessPool(min(len(places), processes), context=context, **begin)
     try:
         pending = {pool.schedule(work, jobs[place]): place for place in places}
         while pending:
@@ -105,8 +112,14 @@ def _outcomes(work, jobs, places, advance, start, processes):
         pool.join()
 
 
-def _signal(expired):
-    return signal.Signals(-expired.exitcode).name if expired.exitcode < 0 else f"exit code {expired.exitcode}"
+_KILLED = ProcessExpired, BrokenProcessPool
+
+
+def _told(killed):
+    if isinstance(killed, BrokenProcessPool):
+        return "all workers were killed before they had begun"
+    code = killed.exitcode
+    return f"a worker was killed by {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
 
 
 def _start(queue, parent, start):

@@ -102,7 +102,7 @@ def test_line_ends_are_unix_everywhere(tmp_path):
 
 
 def test_a_missing_result_is_named_with_what_makes_it(tmp_path):
-    with pytest.raises(ResultError, match=r"'.*none\.json' does not exist; run `pcbench repro` with its profile"):
+    with pytest.raises(ResultError, match=r"'.*none\.json' does not exist; run `make repro` for its profile"):
         read_json(tmp_path / "none.json")
 
 

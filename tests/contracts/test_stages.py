@@ -22,6 +22,7 @@ from pcbench.errors import PCBenchError
 from pcbench.files import read_json
 from pcbench.provenance import result_digest, sidecar
 
+CHECKPOINTS = Path(".pcbench/checkpoints")
 ROOT = Path(__file__).resolve().parents[2]
 OWN = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
@@ -65,7 +66,7 @@ def experiment(digits, **options):
 
 def written():
     """When each seed's checkpoint was written last."""
-    return {path.name: path.stat().st_mtime_ns for path in stages.CHECKPOINTS.glob("*/*/*/*.pt")}
+    return {path.name: path.stat().st_mtime_ns for path in CHECKPOINTS.glob("*/*/*/*.pt")}
 
 
 @pytest.mark.slow
@@ -111,7 +112,7 @@ def test_a_checkpoint_of_other_numbers_is_not_gone_on_from(digits):
     changed = result_digest(stages.train(experiment(digits, lr=0.01)))
     assert written().keys() == first.keys() and written() != first, "those of the old numbers would pile up"
     assert changed != old
-    shutil.rmtree(stages.CHECKPOINTS)
+    shutil.rmtree(CHECKPOINTS)
     assert result_digest(stages.train(experiment(digits, lr=0.01))) == changed
 
 
@@ -124,7 +125,7 @@ def test_another_seed_and_another_epoch_train_no_more_than_that_to_the_bits_of_a
     assert two["seed-0.pt"] == one["seed-0.pt"] and two.keys() == {"seed-0.pt", "seed-1.pt"}
     before = {path.name: path.read_bytes() for path in more.iterdir()}
     whole = result_digest(stages.train(experiment(digits, seeds=(0, 1), epochs=2)))
-    shutil.rmtree(stages.CHECKPOINTS)
+    shutil.rmtree(CHECKPOINTS)
     assert result_digest(stages.train(experiment(digits, seeds=(0, 1), epochs=2))) == whole
     fewer = stages.train(experiment(digits, seeds=(0, 1), epochs=1))  # there is no way back, but anew
     assert {path.name: path.read_bytes() for path in fewer.iterdir()} == before
