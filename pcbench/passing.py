@@ -6,6 +6,7 @@ write in place the same object is another value. `pcbench.values` knows where an
 
 import heapq
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from typing import Any, Protocol
@@ -13,7 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, _engine_run_backward
+from torch.overrides import TorchFunctionMode
 
+from pcbench.aside import off
 from pcbench.errors import UnsupportedModule
 
 Edge = tuple[Node, int]  # a gradient edge
@@ -40,6 +43,47 @@ class Everywhere:
 
     def passed(self, node: Node, errors: Sequence[Tensor | None]) -> None:
         """Nothing to keep."""
+
+    def arrived(self, place: Node | Tensor) -> None:
+        """Nothing to count."""
+
+    def learn(self, gradients: dict[Tensor, Tensor]) -> None:
+        """Gradients stay where they are."""
+
+
+class Learning(Everywhere):
+    """The way of errors that are to reach every parameter, whose gradient is handed over as soon as it is whole.
+
+    It is whole when all that read the parameter have passed their errors on. PyTorch's engine then runs the node that adds it
+    to ``grad``, before any other; what hangs on that node sees gradients in the same order, while errors are on their way.
+    """
+
+    def __init__(self, values: _Local, outputs: Sequence[Tensor]) -> None:
+        self._missing = dependencies(values, outputs)
+        self._ready: list[
+            Tensor | None
+        ] = []  # since the last visit: tensors whose gradients are whole; None for a node
+        self._waiting = 0  # nodes that have become ready before
+
+    def arrived(self, place: Node | Tensor) -> None:
+        """Count an error that arrives, or that there is none."""
+        self._missing[place] -= 1
+        if not self._missing[place]:
+            del self._missing[place]
+            self._ready.append(place if isinstance(place, Tensor) else None)
+
+    def passed(self, node: Node, errors: Sequence[Tensor | None]) -> None:
+        """The node waits no more."""
+        self._waiting -= 1
+
+    def learn(self, gradients: dict[Tensor, Tensor]) -> None:
+        """Hand over the gradients that have become whole, and take them out of ``gradients``."""
+        nodes = self._ready.count(None)
+        if len(self._ready) > nodes:
+            queue = [None] * self._waiting + self._ready
+            hand_over(queue, [None if leaf is None else gradients.pop(leaf, None) for leaf in queue])
+        self._waiting += nodes
+        self._ready.clear()
 
 
 class Route:
@@ -78,6 +122,12 @@ class Route:
         """Keep the errors of a node's values that are asked for."""
         self.errors.update(((node, i), error) for i, error in enumerate(errors) if (node, i) in self._wanted)
 
+    def arrived(self, place: Node | Tensor) -> None:
+        """Nothing to count."""
+
+    def learn(self, gradients: dict[Tensor, Tensor]) -> None:
+        """Gradients stay where they are."""
+
 
 class Pending:
     """Errors on their way: at which node, and which node is next."""
@@ -102,10 +152,12 @@ class Pending:
         if not isinstance(place, tuple):
             if error is not None:
                 self.leaves[place] = _sum(self.leaves.get(place), _fitted(error, place))
+            self._route.arrived(place)
             return
         node, number = place
         if not self._route.leads_through(node):
             return
+        self._route.arrived(node)
         slots = self._arrived.get(node)
         if slots is None:
             order = node._sequence_nr()
@@ -141,6 +193,52 @@ def accumulator(leaf: Tensor) -> Node:
     """The node that adds gradients to a tensor without history."""
     node: Any = leaf.view_as(leaf).grad_fn
     return node.next_functions[0][0]
+
+
+def dependencies(values: _Local, outputs: Sequence[Tensor]) -> Counter[Node | Tensor]:
+    """How many edges behind ``outputs`` lead to each node, and to each tensor without history, in all vertices together."""
+    found: Counter[Node | Tensor] = Counter()
+    pending: list[Any] = [edge_of(output) or (accumulator(output), 0) for output in outputs if output.requires_grad]
+    while pending:
+        place: Any = values.resolved(*pending.pop())
+        if isinstance(place, tuple):
+            place = place[0]
+            if place not in found:
+                pending += [edge for edge in place.next_functions if edge[0] is not None]
+        found[place] += 1
+    return found
+
+
+def hand_over(queue: Sequence[Tensor | None], gradients: list[Tensor | None]) -> None:
+    """Have PyTorch's engine add gradients to ``grad`` of their tensors, and run what hooks there are.
+
+    Args:
+        queue: tensors without history. None is a place that something takes in the engine's queue that comes later: of
+            several tensors, these places decide which comes first.
+        gradients: one for each tensor, of its shape, or None where there is none, of which hooks are told all the same. The
+            list is emptied, so that a gradient which nobody else holds can become ``grad`` as it is.
+    """
+    with off(TorchFunctionMode), torch.enable_grad():
+        device = next(leaf.device for leaf in queue if leaf is not None)
+        later = torch.empty((), device=device, requires_grad=True)
+        root = _HandedOver.apply(gradients, device, *(later.view(()) if leaf is None else leaf for leaf in queue))
+        if root.requires_grad:  # else nothing learns any more
+            _engine_run_backward((root,), (root.detach(),), False, False, (), accumulate_grad=True)
+
+
+class _HandedOver(torch.autograd.Function):
+    """Where the engine starts to bring tensors their gradients, to which it then holds the only references."""
+
+    @staticmethod
+    def forward(ctx, gradients, device, *queue):
+        ctx.gradients = gradients
+        return torch.empty((), device=device)
+
+    @staticmethod
+    def backward(ctx, _):
+        found = (None, None, *ctx.gradients)
+        ctx.gradients.clear()
+        return found
 
 
 def _sum(error, more):

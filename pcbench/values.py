@@ -31,14 +31,17 @@ from torch.overrides import TorchFunctionMode
 from pcbench.arguments import differentiable, listed, mapped, tensors_in, writes
 from pcbench.aside import off, seeing, unnoticed
 from pcbench.errors import UnsupportedModule
+from pcbench.parallel import check_wrappers, found_behind, in_parallel
 from pcbench.passing import (
     NODES_TELL,
     Edge,
     Everywhere,
+    Learning,
     Pending,
     Route,
     accumulator,
     by_engine,
+    dependencies,
     edge_of,
 )
 from pcbench.untold import Untold, shown
@@ -71,6 +74,9 @@ class Values(TorchFunctionMode):
         self._aside = ExitStack()
 
     def __enter__(self) -> Self:
+        if in_parallel():
+            check_wrappers(self._model)
+            self._aside.enter_context(_FOUND.made())
         self._aside.enter_context(_ASIDE.made())
         if not NODES_TELL:
             self._aside.enter_context(SEEING.made())
@@ -156,7 +162,12 @@ class Values(TorchFunctionMode):
 
     @overload
     def pass_back(
-        self, outputs: list[Tensor], errors: Sequence[Tensor], inputs: None = None, create_graph: bool = False
+        self,
+        outputs: list[Tensor],
+        errors: Sequence[Tensor],
+        inputs: None = None,
+        create_graph: bool = False,
+        learn: bool = False,
     ) -> dict[Tensor, Tensor]: ...
 
     @overload
@@ -174,6 +185,7 @@ class Values(TorchFunctionMode):
         errors: Sequence[Tensor],
         inputs: Sequence[Edge | Tensor] | None = None,
         create_graph: bool = False,
+        learn: bool = False,
     ) -> dict[Tensor, Tensor] | list[Tensor | None]:
         """Send errors back through all vertices, each visited once, when all of its error has arrived.
 
@@ -185,6 +197,7 @@ class Values(TorchFunctionMode):
             inputs: the gradient edges, or tensors without history, whose errors are asked for, only; None asks for all that
                 are read without history (parameters).
             create_graph: whether the errors can be differentiated in their turn.
+            learn: whether each gradient is added to its tensor's ``grad`` as soon as it is whole, instead of being returned.
 
         Returns:
             ``{tensor: gradient}``, or with ``inputs`` one gradient or None for each of them.
@@ -192,7 +205,9 @@ class Values(TorchFunctionMode):
         Raises:
             UnsupportedModule: an error arrived at a vertex that had already passed its error on.
         """
-        route: Any = Everywhere() if inputs is None else Route(self, outputs, inputs)
+        route: Any = Route(self, outputs, inputs) if inputs is not None else Everywhere()
+        if learn:
+            route = Learning(self, outputs)
         pending = Pending(self, route)
         self._find_hooked()
         with off(Values), torch.set_grad_enabled(create_graph):
@@ -200,6 +215,7 @@ class Values(TorchFunctionMode):
                 output = outputs.pop(0)
                 pending.arrive(*cast(Edge, edge_of(output) or (accumulator(output), 0)), error)
                 del output
+            route.learn(pending.leaves)
             while pending:
                 node, arrived = pending.pop()
                 if not NODES_TELL:
@@ -208,10 +224,12 @@ class Values(TorchFunctionMode):
                     self._forget(node, len(arrived))
                 if create_graph:
                     arrived = [error if error is None else self.leaf(error) for error in arrived]
-                products = self._visit(node, arrived, route, create_graph)
+                products, product = self._visit(node, arrived, route, create_graph), None
                 for (following, number), product in zip(node.next_functions, products, strict=False):
                     if following is not None:
                         pending.arrive(following, number, product)
+                del arrived, products, product  # whoever holds a gradient keeps it from becoming `grad`
+                route.learn(pending.leaves)
         if inputs is None:
             return pending.leaves
         return [route.errors.get(x) if isinstance(x, tuple) else pending.leaves.get(x) for x in inputs]
@@ -325,6 +343,11 @@ class Values(TorchFunctionMode):
     def saving(self, hooks: saved_tensors_hooks) -> None:
         """What operations save is theirs."""
 
+    def behind(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        """Views of all that is read without history on the way to ``outputs``, each of which has it in its graph."""
+        with off(Values):
+            return [place.view_as(place) for place in dependencies(self, outputs) if isinstance(place, Tensor)]
+
     def engine_started(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse what differentiates past this mode: it would find what one vertex has made, and take that for all.
 
@@ -394,7 +417,7 @@ _SPECIAL = {
     torch.autograd.backward: "engine_started",
     torch.autograd.grad: "_differentiated",
 }
-_ASIDE = unnoticed(Values)
+_ASIDE, _FOUND = unnoticed(Values), found_behind(Values)
 SEEING, _SHOWN = seeing(Values), shown(Values)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from pcbench.errors import UnsupportedModule
+from pcbench.parallel import wrappers
 from pcbench.program import batch_tensors, capture
 from pcbench.recording import autocast_state
 from pcbench.replay import straightened
@@ -73,6 +74,11 @@ class Captured(Rule):
         return loss, dict(zip(replay.learners, gradients, strict=True))
 
     def _capture(self, inputs, targets, loss_fn):
+        for path in wrappers(self.model):
+            raise UnsupportedModule(
+                f"{path or 'the model'!r} (DistributedDataParallel) prepares averaging in its forward, which a program would "
+                "leave out; use the rule as it is"
+            )
         modules = [self.model, *([loss_fn] if isinstance(loss_fn, nn.Module) else [])]
         guard = _Guard(modules)
         program, loss, gradients = capture(self.rule, inputs, targets, loss_fn)

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcbench.rules._base import Gradients, Loss, Rule, check_loss, engine
+from pcbench.parallel import in_parallel
+from pcbench.rules._base import Gradients, Loss, Rule, check_finite, check_loss, engine, learn
 from pcbench.values import Values
 
 
@@ -29,9 +30,29 @@ class ZIL(Rule):
         Raises:
             UnsupportedModule: see `pcbench.values.Values`.
         """
+        values, outputs, loss = self._forward(inputs, targets, loss_fn)
+        return loss, values.pass_back(outputs, _errors(loss))
+
+    def backward(self, inputs: Any, targets: Any, loss_fn: Loss) -> Tensor:
+        """See `Rule.backward`.
+
+        Where a process group is initialised, each parameter gets its gradient when the wave has passed all that read it.
+
+        Raises:
+            UnsupportedModule: see `pcbench.values.Values`.
+        """
+        values, outputs, loss = self._forward(inputs, targets, loss_fn)
+        check_finite(loss)
+        # One by one takes longer. Where processes learn together, it is what lets them average while errors travel.
+        learn(values.pass_back(outputs, _errors(loss), learn=in_parallel()))
+        return loss
+
+    def _forward(self, inputs, targets, loss_fn):
         with Values(self.model) as values:
             loss = loss_fn(self.model(*self._arguments(inputs)), targets)
         check_loss(loss)
-        found, outputs = loss.detach(), [loss]
-        del loss
-        return found, values.pass_back(outputs, [torch.ones_like(found, memory_format=torch.preserve_format)])
+        return values, [loss], loss.detach()
+
+
+def _errors(loss):
+    return [torch.ones_like(loss, memory_format=torch.preserve_format)]

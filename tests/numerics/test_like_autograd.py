@@ -9,6 +9,7 @@ import threading
 
 import pytest
 import torch
+import torch.distributed as dist
 from problems import assert_same_bits, gradients_of, relative_l2
 from torch import nn
 from torch.autograd import forward_ad
@@ -18,6 +19,16 @@ from pcbench import ZIL, Backprop, Dynamics, UnsupportedModule
 from pcbench.values import Values
 
 CASES = {}
+
+
+@pytest.fixture(params=[False, True], ids=["alone", "in a process group"])
+def _group(request, tmp_path):
+    """Where processes may learn together gradients are left behind in another way."""
+    if request.param:
+        dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    if request.param:
+        dist.destroy_process_group()
 
 
 def case(function):
@@ -258,6 +269,7 @@ def update(make_rule, function, dtype=torch.float32):
     return net
 
 
+@pytest.mark.usefixtures("_group")
 @pytest.mark.filterwarnings(
     "ignore:The .grad attribute of a Tensor that is not a leaf", "ignore:.*torch.jit.*deprecated"
 )
@@ -299,6 +311,7 @@ class Layouts(nn.Module):
         return h @ self.weight + h @ self.turned.t().contiguous()
 
 
+@pytest.mark.usefixtures("_group")
 def test_gradients_lie_in_memory_as_autograds_do():
     found = []
     for make_rule in (Backprop, ZIL):
@@ -321,6 +334,7 @@ class Embeds(nn.Module):
         return self.readout(torch.tanh(F.embedding(x, self.table, sparse=self.sparse)))
 
 
+@pytest.mark.usefixtures("_group")
 @pytest.mark.parametrize("order", [(True, False, True), (False, True, False), (True, True)])
 def test_sparse_and_dense_gradients_accumulate(order):
     found = []
@@ -357,6 +371,7 @@ def test_a_value_of_an_earlier_update_is_refused(make_rule, error):
             rule.backward(torch.randn(4, 5), torch.randint(3, (4,)), F.cross_entropy)
 
 
+@pytest.mark.usefixtures("_group")
 def test_what_a_hook_keeps_is_not_the_gradient_that_optimizers_write_into():
     model, kept = nn.Linear(5, 3), []
     model.bias.register_hook(kept.append)
