@@ -14,13 +14,16 @@ ON_OLD := tests/torchtext tests/wild tests/numerics/test_backprop_equivalence.py
 # The code bases of the wild models; ARGS="--fresh timm" does timm's anew.
 WILD := .venv-wild
 
+# Ray and submitit; ARGS="-k soak" for some of its tests.
+CLUSTER := .venv-cluster
+
 # The default profile's pipeline is the repository's own; the others are in profiles/.
 PIPELINE = $(if $(filter default,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
 
 # Which stored run `make bench-compare` compares with: the last one, or a number.
 RUN ?=
 
-.PHONY: help known-profile repro test test-all test-torchtext test-wild bench bench-compare lint docs profiles readme clean
+.PHONY: help known-profile repro test test-all test-torchtext test-wild test-cluster bench bench-compare lint docs profiles readme clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -62,6 +65,10 @@ test-wild: $(WILD)/.installed ## Z-IL against BP on models of timm, transformers
 	@echo "==> one model a process; what .pcbench/wild already holds is not run again"
 	@$(WILD)/bin/python tests/wild/families/run.py $(ARGS)
 
+test-cluster: $(CLUSTER)/.installed ## cells on Ray, and on Slurm if it is installed, with nodes that are lost (half an hour; as root)
+	@echo "==> pytest in $(CLUSTER)"
+	@PATH="$(CURDIR)/$(CLUSTER)/bin:$$PATH" pytest tests/cluster -n 0 -m '' -rs $(ARGS)
+
 bench: $(VENV)/.installed ## absolute times of weight updates, stored under .benchmarks/; ARGS="-k digits-rnn" for some
 	@pytest benchmarks --benchmark-autosave --benchmark-columns=median,iqr,rounds $(ARGS)
 
@@ -95,6 +102,9 @@ $(OLD)/.installed: requirements-torchtext.lock pyproject.toml
 
 $(WILD)/.installed: requirements-wild.lock pyproject.toml
 	$(call install,$(WILD),requirements-wild.lock)
+
+$(CLUSTER)/.installed: requirements-cluster.lock pyproject.toml
+	$(call install,$(CLUSTER),requirements-cluster.lock)
 
 # $(call install,ENVIRONMENT,LOCK): compiled beforehand; where Python may not write bytecode, every start would take seconds more.
 define install

@@ -1,7 +1,7 @@
 """Slurm, through submitit: cells as the jobs of an array.
 
 Slurm has the queue, and requeues the jobs of a node that it lost. What a killed job had not finished, or a node was at fault
-for, is submitted once more. The nodes share this folder, and its locks hold over machines.
+for, is submitted again. The nodes share this folder, and its locks hold over machines.
 
 Options: ``partition``, ``account``, ``qos``, ``constraint`` and ``mem`` as `sbatch` has them; ``time``, the minutes that a
 job may take; ``jobs``, how many jobs the cells are dealt out to where they are small: unless told, each has its own.
@@ -33,17 +33,22 @@ def outcomes(cells: Sequence[Cell], options: Mapping[str, Any]) -> Iterator[Outc
     """See `pcbench.executors`."""
     settings = check(options, _OPTIONS, "slurm")
     jobs = settings.pop("jobs", None)
+    # In the end each cell has a job, so that what kills its process takes no other with it.
+    yield from _outcomes(cells, [jobs, jobs, None] if jobs else [None, None], settings)
+
+
+def _outcomes(cells, tries, settings):
+    """Deal the cells out to as many jobs as the first try says; what had no chance comes to the next."""
+    jobs, *later = tries
     again, faulty = [], set()
     for cell, found in _array(cells, jobs, settings):
-        if isinstance(found, Failed) and found.again:
+        if isinstance(found, Failed) and found.again and later:
             again.append(cell)
             faulty.add(found.node)
         else:
             yield outcome(cell, found)
     if again:
-        # One cell a job: what kills its process takes no other with it.
-        for cell, found in _array(again, None, {**settings, **_without(faulty)}):
-            yield outcome(cell, found)
+        yield from _outcomes(again, later, {**settings, **_without(faulty)})
 
 
 def _array(cells, jobs, settings):
@@ -132,7 +137,7 @@ def _states():
         said = _ask(
             "squeue", "--me", "--name", _NAME, "--array", "--states", "all", "--noheader", "--format", "%i %T %N"
         )
-    except subprocess.CalledProcessError:
+    except InvalidParameters:
         return None
     return {job: (state, node) for job, state, node in (f"{line} ".split(" ")[:3] for line in said.splitlines())}
 
@@ -151,4 +156,12 @@ def _without(nodes):
 
 
 def _ask(*command):
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        raise InvalidParameters(
+            f"executor 'slurm' needs Slurm's commands, and there is no `{command[0]}` here"
+        ) from None
+    except subprocess.CalledProcessError as error:
+        said = " ".join(error.stderr.split())
+        raise InvalidParameters(f"Slurm's controller does not answer (`{command[0]}`: {said}); start it") from None

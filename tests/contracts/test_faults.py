@@ -126,7 +126,7 @@ def children_state(pid):
 
 def test_the_table_names_a_test_that_exists_for_every_fault():
     text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
-    rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| fault |")]
     assert len(rows) >= 20
     tests = {
         name
