@@ -33,8 +33,9 @@ def outcomes(cells: Sequence[Cell], options: Mapping[str, Any]) -> Iterator[Outc
     """See `pcbench.executors`."""
     settings = check(options, _OPTIONS, "slurm")
     jobs = settings.pop("jobs", None)
-    # In the end each cell has a job, so that what kills its process takes no other with it.
-    yield from _outcomes(cells, [jobs, jobs, None] if jobs else [None, None], settings)
+    if cells:
+        # In the end each cell has a job, so that what kills its process takes no other with it.
+        yield from _outcomes(cells, [jobs, jobs, None] if jobs else [None, None], settings)
 
 
 def _outcomes(cells, tries, settings):
