@@ -40,6 +40,7 @@ class _Task(Form):
 
 
 class _Behind(Form):
+    device: str
     epochs: dict[str, int]
     tasks: dict[str, Settings]
     train: dict[str, Settings]
@@ -166,6 +167,7 @@ def _behind(parameters, profile):
     """Every parameter that the accuracies and times of a profile depend on, but for seeds and rounds."""
     epochs = params.profile(parameters, profile)["tasks"]
     return {
+        "device": parameters["device"],
         "epochs": epochs,
         "tasks": {task: parameters["tasks"][task] for task in epochs},
         **{stage: params.section(parameters, stage)["rules"] for stage in ("train", "cost")},
@@ -180,6 +182,7 @@ def _incomparable(stage, task, rule, old, then, now):
         return "params.yaml does not list it any more"
     experiments = [
         {
+            "device": of["device"],
             "task": of["tasks"].get(task),
             "rule": {key: value for key, value in of[stage].get(rule, {}).items() if key != "label"},
             "epochs": of["epochs"].get(task) if stage == "train" else None,

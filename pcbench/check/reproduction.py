@@ -2,7 +2,7 @@
 
 DVC writes the hash of every stage's outputs into dvc.lock. For the deterministic stages a rerun that leaves the results'
 hashes as they are committed *is* the reproduction. Their provenance is an output too, and another one on every machine: it
-says whether other bits are news, or come with another instruction set.
+says whether other bits are news, or come with another instruction set, or a GPU.
 """
 
 import subprocess
@@ -84,7 +84,7 @@ def verdict(lock: str | Path, profile: Settings) -> list[str]:
         # A fresh clone's lock is the committed one: it says nothing of results that were never made here.
         if not all(Path(out["path"]).exists() for out in locks[0]["stages"].get(name, {}).get("outs", ())):
             verdicts[name] = NOT_COMPARABLE, "not run here: its result is missing"
-        elif verdicts[name][0] == DIFFERS and (other := _other_instructions(locks[1]["stages"][name])):
+        elif verdicts[name][0] == DIFFERS and (other := _another_machines(locks[1]["stages"][name])):
             verdicts[name] = NOT_COMPARABLE, other
     counts = {kind: sum(v == kind for v, _ in verdicts.values()) for kind in (IDENTICAL, DIFFERS, NOT_COMPARABLE)}
     # A change of shared code has the same consequence for every stage: that is said once.
@@ -109,11 +109,13 @@ def _results(stage):
     return outs or None
 
 
-def _other_instructions(stage):
+def _another_machines(stage):
     """Why a result's bits cannot be those of other machines, or None: from the provenance beside it."""
     for out in _results(stage) or ():
         path = sidecar(out["path"])
         for where in environments(read_json(path) if path.exists() else {}):
+            if where.get("gpu"):
+                return f"computed on a GPU, {where['gpu']}, and another kind of GPU rounds otherwise"
             recorded = where.get("instruction_set")
             if not recorded:
                 return "instruction set not recorded: its provenance is missing"

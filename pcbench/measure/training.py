@@ -195,14 +195,14 @@ def accuracy(model: nn.Module, split: Split, batch_size: int = 1000) -> float:
 
     Args:
         model: maps inputs to logits ``(batch, classes)``.
-        split: the examples.
+        split: the examples; they are classified where the model is.
         batch_size: how many are classified at once.
     """
-    was_training = model.training
+    was_training, device = model.training, next(model.parameters()).device
     model.eval()
     correct = 0
     for inputs, targets in zip(split.inputs.split(batch_size), split.targets.split(batch_size), strict=True):
-        correct += (model(inputs).argmax(dim=1) == targets).sum().item()
+        correct += (model(inputs.to(device)).argmax(dim=1) == targets.to(device)).sum().item()
     model.train(was_training)
     return correct / len(split.targets)
 
@@ -233,7 +233,8 @@ def _restore(checkpoint, learners):
     if not Path(checkpoint).exists():
         return 0
     try:
-        states = torch.load(checkpoint, weights_only=True)
+        # To the CPU: a generator's state belongs there, and models and optimizers copy theirs to where they are.
+        states = torch.load(checkpoint, weights_only=True, map_location="cpu")
         for name, learner in learners.items():
             learner.restore(states[name])
     except Exception as error:

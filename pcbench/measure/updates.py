@@ -29,6 +29,11 @@ class Update:
     targets: torch.Tensor
     loss_fn: Loss
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        return self.inputs.device
+
     def __call__(self) -> None:
         """Make it."""
         self.rule.backward(self.inputs, self.targets, self.loss_fn)
@@ -46,7 +51,8 @@ def in_turn(
     """Time updates one after another, round after round.
 
     Times on a shared machine drift by more than the rules differ: what is compared is taken in the same round. The order
-    within a round is drawn anew for each, the same draws every time.
+    within a round is drawn anew for each, the same draws every time. On a GPU the time is that between two events of its
+    stream.
 
     Args:
         updates: ``{name: Update}``.
@@ -72,16 +78,18 @@ def in_turn(
 
 
 def _timed(update):
-    _synchronize()
-    start = time.perf_counter()
+    if update.device.type != "cuda":
+        start = time.perf_counter()
+        update()
+        return time.perf_counter() - start
+    stream = torch.cuda.current_stream(update.device)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    stream.synchronize()  # or it would begin when the one before has ended
+    start.record(stream)
     update()
-    _synchronize()
-    return time.perf_counter() - start
-
-
-def _synchronize():
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+    end.record(stream)
+    end.synchronize()
+    return start.elapsed_time(end) / 1000  # milliseconds
 
 
 def quartiles(values: Sequence[float] | NDArray[Any]) -> dict[str, float]:
@@ -111,11 +119,18 @@ def median_interval(values: Sequence[float] | NDArray[Any]) -> dict[str, float |
     return {"median": float(np.median(values)), "low": low, "high": high}
 
 
-def peak_bytes(update: Callable[[], object]) -> int:
-    """The most bytes of tensors alive at once during ``update``, beyond those alive before it.
+def peak_bytes(update: Update) -> int:
+    """The most bytes of tensors alive at once during an `Update`, beyond those alive before it.
 
-    From the profiler's record of every allocation: the process's resident size would also count the allocator's habits.
+    On the CPU from the profiler's record of every allocation: the process's resident size would also count the allocator's
+    habits. On a GPU as its allocator counts, which rounds up to 512 bytes; it must have been made there before, for the
+    workspaces of CUDA's libraries stay.
     """
+    if update.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(update.device)
+        before = torch.cuda.memory_allocated(update.device)
+        update()
+        return torch.cuda.max_memory_allocated(update.device) - before
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's library chats on stderr otherwise
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:

@@ -191,6 +191,7 @@ def test_two_machines_that_nobody_recorded_are_not_the_same(stored):
         (("profiles", "smoke", "tasks", "digits-cnn"), 3, "epochs", {"accuracy"}),
         (("tasks", "digits-cnn", "batch_size"), 32, "task.batch_size", {"accuracy", "time"}),
         (("rules", "zil", "engine"), "zil-state", "rule.engine", {"accuracy", "time"}),
+        (("device",), "cuda", "device", {"accuracy", "time"}),
     ],
 )
 def test_figures_of_other_parameters_are_not_compared_and_it_is_said_which(stored, where, value, key, kinds):

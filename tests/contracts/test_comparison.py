@@ -26,7 +26,7 @@ from pcbench.files import read_json, write_json
 from pcbench.measure import certificates, cost
 from pcbench.measure.matched import Matched
 from pcbench.measure.training import train
-from pcbench.provenance import sidecar, write_sidecar
+from pcbench.provenance import environment, sidecar, write_sidecar
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = "digits-mlp"
@@ -82,7 +82,8 @@ def run(folder, dataset, seeds=(0, 1), planted=None, edit=lambda numbers: None):
     for seed in seeds:
         with planted if planted and seed == seeds[0] else fault(0):
             write_json(path / f"seed-{seed}.json", train(matched, settings, seed, 2, folder / str(seed)))
-    write_sidecar(path, params.of_stage(whole, "smoke", "train", TASK), dataset.sha256)
+    made_on = [("", environment())]  # whatever the parameters say
+    write_sidecar(path, params.of_stage(whole, "smoke", "train", TASK), dataset.sha256, made_on=made_on)
     return folder
 
 
@@ -122,12 +123,19 @@ def test_of_many_elements_that_differ_the_tensors_are_named(first, dataset, tmp_
     assert "update 2: several elements, in 1 of 6 tensors: " in reason and "rule bp" in reason
 
 
-def test_other_parameters_are_named_rather_than_compared(first, dataset, tmp_path):
-    other = run(tmp_path / "second", dataset, edit=lambda p: p["tasks"][TASK]["optimizer"].update(lr=0.5))
-    found = compared(first, other)
+@pytest.mark.parametrize(
+    ("edit", "key"),
+    [
+        (lambda p: p["tasks"][TASK]["optimizer"].update(lr=0.5), "task.optimizer.lr"),
+        (lambda p: p.update(device="cuda"), "device"),  # a GPU rounds otherwise
+    ],
+    ids=["learning rate", "device"],
+)
+def test_other_parameters_are_named_rather_than_compared(first, dataset, tmp_path, edit, key):
+    found = compared(first, run(tmp_path / "second", dataset, edit=edit))
     (finding,) = found.findings
     assert (finding.verdict, found.code) == (NOT_COMPARABLE, 2)
-    assert finding.reasons == ("other parameters: task.optimizer.lr",)
+    assert finding.reasons == (f"other parameters: {key}",)
 
 
 def test_seeds_in_common_are_compared_bit_by_bit_and_a_seed_that_is_lacking_is_no_pass(first, dataset, tmp_path):

@@ -199,6 +199,16 @@ def test_other_bits_are_news_only_under_the_instruction_set_that_all_hold_to(rep
         assert kind == DIFFERS or recorded["force"] in line
 
 
+def test_other_bits_on_a_gpu_are_no_news(repository):
+    """Nothing says which GPU the committed ones are of; the same bits are identical there too."""
+    PROVENANCE.write_text(json.dumps({"instruction_set": RECORDED, "gpu": "NVIDIA H100"}))
+    (line,) = verdict(repository, PROFILE)
+    assert "3 identical" in line
+    repository.write_text(yaml.safe_dump(changed(NAMES[1], out="other")))
+    head, line, *_ = verdict(repository, PROFILE)
+    assert f"2 identical, 1 {NOT_COMPARABLE}" in head and "computed on a GPU, NVIDIA H100" in line
+
+
 def test_the_same_bits_are_identical_whatever_the_provenance_says(repository):
     lock = copy.deepcopy(LOCK)
     for name, provenance in ((NAMES[0], "here"), (NAMES[1], "there")):
