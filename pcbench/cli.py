@@ -204,19 +204,23 @@ def report_command(
 ) -> None:
     """Turn results into tables, figures and one page, reports/index.html; or print one table of them."""
     # They bring matplotlib and scipy, which the other commands need not wait for.
+    from pcbench.report import peers
     from pcbench.report.build import build, one_table
     from pcbench.report.results import stale
 
     parameters = params.load(params_file)
     results, out = Path("results") / profile, _report_folder(profile)
+    libraries = peers.read(peers.FOLDER, parameters, profile)
     if table_name is not None:
-        say(one_table(results, profile, parameters, table_name, form or "md").removesuffix("\n"))
+        say(one_table(results, profile, parameters, table_name, form or "md", libraries.sources).removesuffix("\n"))
         return
     if form is not None:
         raise InvalidParameters(f"--format {form} is of one table; add --table and its number or name")
-    build(results, out, profile, parameters)
+    build(results, out, profile, parameters, libraries.sources)
     for path in stale(results, parameters, profile):
         say(f"left out: {path} (params.yaml does not list it)")
+    for path in libraries.outdated:
+        say(f"left out: {path} (made with other parameters than params.yaml has; `make peers` makes it anew)")
     say(f"wrote {out / 'index.html'}")
 
 

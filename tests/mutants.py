@@ -50,6 +50,7 @@ CLI = "tests/contracts/test_cli.py"
 CONDITIONS = "tests/contracts/test_conditions.py"
 FREE_ENERGY = "tests/numerics/test_free_energy.py"
 CONFORMANCE = "tests/contracts/test_conformance.py"
+PEERS = "tests/contracts/test_peers.py"
 SCALE = "tests/properties/test_scale.py"
 
 
@@ -112,6 +113,27 @@ MUTANTS = (
         'len({record["dtype"] for record in self.records}) > 1 and ',
         "",
         (CONFORMANCE,),
+    ),
+    Mutant(
+        "peers: a result of other parameters stays in the table",
+        "report/peers.py",
+        "if recorded == decided_by(",
+        "if recorded or recorded == decided_by(",
+        (PEERS,),
+    ),
+    Mutant(
+        "peers: the nearest setting speaks for all",
+        "report/peers.py",
+        "else max(compared)",
+        "else min(compared)",
+        (PEERS,),
+    ),
+    Mutant(
+        "peers: distances in single precision count",
+        "report/peers.py",
+        ' if record["dtype"] == DISTANCES]',
+        "]",
+        (PEERS,),
     ),
     Mutant("Z-IL's sign flipped", "rules/zil.py", "[torch.ones_like(", "[-torch.ones_like(", (CLOSED_FORMS,)),
     Mutant(

@@ -12,7 +12,7 @@ from pcbench.measure.divergence import compare
 from pcbench.measure.first import FirstUpdate
 from pcbench.measure.matched import Matched, make_rule
 from pcbench.measure.proof import as_metrics, canonical_update, certify
-from pcbench.measure.scale import fit
+from pcbench.measure.scale import Gradients, fit
 from pcbench.params import Result, Settings
 from pcbench.rules import Backprop
 from pcbench.tasks import Task
@@ -48,7 +48,7 @@ def of_rule(matched: Matched, settings: Settings, rule: str) -> Result:
         for options in combinations(grid, depth):
             made, proven = {**entry, **options}, any("proof" in record["metrics"] for record in records)
             found = {DISTANCES: measured(made, DISTANCES)}
-            if _claims(found[DISTANCES]):
+            if claims(found[DISTANCES]):
                 found[EQUALITY] = measured(made, EQUALITY)
             if not proven and len(found) == 2 and all(metrics["bitwise_equal"] for metrics in found.values()):
                 found[EQUALITY]["proof"] = as_metrics(partial(_certificate, matched, seed, made))
@@ -86,14 +86,28 @@ def _comparing(matched, seed):
 
     def measured(entry, dtype):
         first, expected = reference(dtype)
-        actual = first.gradients(partial(make_rule, entry, seed=seed))
-        distance = {key: finite_or_none(value) for key, value in asdict(compare(actual, expected)).items()}
-        return distance | asdict(fit(actual, expected))
+        return figures(first.gradients(partial(make_rule, entry, seed=seed)), expected)
 
     return measured
 
 
-def _claims(metrics: dict[str, Any]) -> bool:
+def figures(actual: Gradients, expected: Gradients) -> dict[str, Any]:
+    """What a gradient is of backpropagation's: the distance, and what is left of it after a scale.
+
+    Args:
+        actual, expected: the gradients by name, None where a parameter has none; backpropagation's second.
+
+    Returns:
+        The fields of `Divergence`, None in place of what is not a finite number, and those of `Scale`.
+
+    Raises:
+        ValueError: see `pcbench.measure.divergence.compare`.
+    """
+    distance = {key: finite_or_none(value) for key, value in asdict(compare(actual, expected)).items()}
+    return distance | asdict(fit(actual, expected))
+
+
+def claims(metrics: dict[str, Any]) -> bool:
     """Whether a gradient is backpropagation's, but perhaps for the signs of zeros, or each tensor's times a power of two."""
     return metrics["l2"] == 0 or metrics["scaled_tensors"] == len(metrics["scales"])
 

@@ -1,5 +1,6 @@
 """One profile's results in; its tables, figures, verdicts and page out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pcbench import params
@@ -8,10 +9,12 @@ from pcbench.files import atomic, check_writable, json_text, write_text
 from pcbench.params import Parameters, Result
 from pcbench.provenance import digest
 from pcbench.report import claims, figures, metrics, page, paper, table, tables, views
-from pcbench.report.results import read, read_scaling, read_zoo
+from pcbench.report.results import Source, read, read_scaling, read_zoo
 
 
-def build(results: str | Path, out: str | Path, profile: str, parameters: Parameters) -> Result:
+def build(
+    results: str | Path, out: str | Path, profile: str, parameters: Parameters, libraries: Sequence[Source] = ()
+) -> Result:
     """Write the report on one profile's results.
 
     Writes ``index.html`` (one self-contained file), each of `pcbench.report.tables.build` as ``tables/*.{md,tex,csv}``, each
@@ -25,6 +28,7 @@ def build(results: str | Path, out: str | Path, profile: str, parameters: Parame
         out: the folder of the report.
         profile: the profile's name.
         parameters: see `pcbench.params.load`; what they list is what is reported.
+        libraries: the sources of what `pcbench.report.peers.read` returned, for Table 6.
 
     Returns:
         The content of ``metrics.json``, see `pcbench.report.metrics.summarise`; with ``claims``, see
@@ -38,9 +42,9 @@ def build(results: str | Path, out: str | Path, profile: str, parameters: Parame
     out = Path(out)
     for name in ("index.html", "metrics.json", "headline.json", "paper.tex", "tables", "figures", "plots"):
         check_writable(out / name)
-    tasks, zoo, scaling, summary, built = _made(results, profile, parameters)
+    tasks, zoo, scaling, summary, built = _made(results, profile, parameters, libraries)
     drawings = figures.build(tasks, parameters["rules"], scaling)
-    sources = [*(source for task in tasks for source in task.sources), *zoo, *scaling]
+    sources = [*(source for task in tasks for source in task.sources), *zoo, *scaling, *libraries]
     files = {"index.html": page.render(tasks, sources, summary, built, drawings, parameters)}
     for each in built:
         for suffix, write in table.FORMATS.values():
@@ -65,11 +69,18 @@ def build(results: str | Path, out: str | Path, profile: str, parameters: Parame
     return summary
 
 
-def one_table(results: str | Path, profile: str, parameters: Parameters, which: str, form: str) -> str:
+def one_table(
+    results: str | Path,
+    profile: str,
+    parameters: Parameters,
+    which: str,
+    form: str,
+    libraries: Sequence[Source] = (),
+) -> str:
     """Return one table on one profile's results as text; nothing is written.
 
     Args:
-        results, profile, parameters: see `build`.
+        results, profile, parameters, libraries: see `build`.
         which: the table's number or name.
         form: one of `pcbench.report.table.FORMATS`.
 
@@ -79,16 +90,16 @@ def one_table(results: str | Path, profile: str, parameters: Parameters, which: 
     """
     if form not in table.FORMATS:
         raise InvalidParameters(f"there is no format {form!r}; there are: {', '.join(table.FORMATS)}")
-    *_, built = _made(results, profile, parameters)
+    *_, built = _made(results, profile, parameters, libraries)
     return table.FORMATS[form][1](table.found(built, which))
 
 
-def _made(results, profile, parameters):
+def _made(results, profile, parameters, libraries):
     """What tables, figures and page are made of: results, their summary, and the tables."""
     tasks, zoo = read(results, parameters, profile), read_zoo(results, parameters, profile)
     scaling = read_scaling(results, parameters, profile)
-    summary = metrics.summarise(tasks, profile, zoo, scaling)
+    summary = metrics.summarise(tasks, profile, zoo, scaling, libraries)
     summary["parameters_sha256"] = digest(params.of_profile(parameters, profile))
     summary["claims"] = claims.judge(summary)
-    built = tables.build(tasks, summary, parameters["rules"], zoo, scaling)
+    built = tables.build(tasks, summary, parameters["rules"], zoo, scaling, libraries)
     return tasks, zoo, scaling, summary, built

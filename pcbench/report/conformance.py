@@ -1,41 +1,46 @@
 """Table 6: what each published rule's weight update is of backpropagation's."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pcbench.params import Result
-from pcbench.report import verdicts, writing
-from pcbench.report.results import TaskResults
+from pcbench.report import peers, verdicts, writing
+from pcbench.report.metrics import worst
+from pcbench.report.results import Source, TaskResults
 from pcbench.report.table import Group, Table, flat, labels_of, range_of
 from pcbench.report.writing import BIT_IDENTICAL, MISSING, SAME_PROGRAM
 
 _SIGNS = {"steps": "T", "gamma": "γ", "alpha": "α", "variance": "v", "sigma": "σ"}
 
 
-def conformance(tasks: Sequence[TaskResults], metrics: Result) -> Table:
-    """Table 6; see `pcbench.report.tables.build` for the arguments."""
+def conformance(tasks: Sequence[TaskResults], metrics: Result, libraries: Sequence[Source] = ()) -> Table:
+    """Table 6; see `pcbench.report.tables.build` for the arguments.
+
+    What other people's libraries call one of our rules stands below it.
+    """
     labels = labels_of(task.conformance for task in tasks)
-    found = {task.name: metrics["tasks"][task.name]["conformance"] for task in tasks}
+    rows = [*_ours(tasks, metrics), *_theirs(tasks, metrics, libraries)]
+    order = [*labels, *dict.fromkeys(row["like"] for row in rows)]
+    rows.sort(key=lambda row: order.index(row["like"]))
     groups = tuple(
-        Group(label, tuple((name, *_cells(rules[rule])) for name, rules in found.items() if rule in rules))
-        for rule, label in labels.items()
+        Group(label, tuple((row["task"].name, *_cells(row["cell"])) for row in rows if row["rule"] == rule))
+        for rule, label in {row["rule"]: row["label"] for row in rows}.items()
     )
     records = tuple(
         {
-            "task": task.name,
-            "family": task.family,
-            "rule": rule,
-            "label": labels[rule],
+            "task": row["task"].name,
+            "family": row["task"].family,
+            "rule": row["rule"],
+            "label": row["label"],
             **{
                 key: value
-                for key, value in flat({**cell, "options": setting(cell["options"])}).items()
+                for key, value in flat({**row["cell"], "options": setting(row["cell"]["options"])}).items()
                 if key != "rate"
             },
-            **_rate_record(cell["rate"]),
-            "source": task.conformance.path.as_posix(),
+            **_rate_record(row["cell"]["rate"]),
+            "source": row["source"].path.as_posix(),
         }
-        for task in tasks
-        for rule, cell in found[task.name].items()
+        for row in rows
     )
     seeds = {len({record["seed"] for record in task.conformance.records}) for task in tasks}
     caption = (
@@ -46,7 +51,7 @@ def conformance(tasks: Sequence[TaskResults], metrics: Result) -> Table:
         "‖g − g_BP‖ / ‖g_BP‖. Scale: ⟨g, g_BP⟩ / ⟨g_BP, g_BP⟩. After one scale, and after one each tensor: the distance that "
         "is left once g is multiplied by the best number; in brackets of how many "
         "tensors the bits are those of BP's times a power of two. Float64, equality in float32 too; "
-        f"{range_of(seeds)} {'seed' if seeds == {1} else 'seeds'}. Exact."
+        f"{range_of(seeds)} {'seed' if seeds == {1} else 'seeds'}. {_of_libraries(metrics)}Exact."
     )
     heads = (
         "rule",
@@ -61,6 +66,52 @@ def conformance(tasks: Sequence[TaskResults], metrics: Result) -> Table:
     )
     title = "Conformance: which predictive coding is backpropagation"
     return Table("conformance", title, caption, heads, groups, records)
+
+
+def _ours(tasks: Sequence[TaskResults], metrics: Result) -> Iterator[Result]:
+    """A row for each of our rules and tasks: what it is like is the rule itself."""
+    labels = labels_of(task.conformance for task in tasks)
+    for task in tasks:
+        for rule, cell in metrics["tasks"][task.name]["conformance"].items():
+            yield {
+                **{"task": task, "rule": rule, "like": rule, "label": labels[rule]},
+                **{"cell": cell, "source": task.conformance},
+            }
+
+
+def _theirs(tasks: Sequence[TaskResults], metrics: Result, libraries: Sequence[Source]) -> Iterator[Result]:
+    """The same of the libraries; the figures are those that ours have."""
+    named = {task.name: task for task in tasks}
+    for source in libraries:
+        for rule in source.by_rule:
+            found = metrics["peers"][source.task][rule]
+            cell = {key: value for key, value in found.items() if key not in peers.BESIDE}
+            yield {
+                **{"task": named[source.task], "rule": rule, "like": found["like"], "label": peers.heading(found)},
+                **{"cell": cell, "source": source},
+            }
+
+
+def _of_libraries(metrics):
+    """What the caption says of the libraries' rows, if there are any: how near each is to our rule, on the same loss."""
+    found: dict[str, list[Result]] = {}
+    for rules in metrics["peers"].values():
+        for cell in rules.values():
+            if cell["ours"] is not None:
+                found.setdefault(peers.heading(cell), []).append(cell["ours"])
+    if not found:
+        return ""
+    distances = (
+        f"{heading} {writing.scientific(worst(each['largest'] for each in ours))} "
+        f"({sum(each['settings'] for each in ours)})"
+        for heading, ours in found.items()
+    )
+    return (
+        "Below a rule: what other people's libraries call it, on the same weights and batch, in float64, at the settings of "
+        "our rule. “Summed loss”: values and errors follow from the loss summed over the batch, not from its mean, and the "
+        "update is divided by the batch; errors are larger, and farther from BP. The largest distance from our rule's own "
+        f"gradient, on the loss that the library takes (settings compared): {'; '.join(distances)}. "
+    )
 
 
 def _cells(cell):

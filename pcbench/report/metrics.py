@@ -7,6 +7,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from pcbench.params import REFERENCE, Result
+from pcbench.report import peers
 from pcbench.report.fits import LEVEL, exponent
 from pcbench.report.results import SCHEMA, Source, TaskResults, grouped
 from pcbench.report.verdicts import verdict
@@ -16,7 +17,11 @@ UNKNOWN = "not recorded"
 
 
 def summarise(
-    tasks: Sequence[TaskResults], profile: str, zoo: Sequence[Source] = (), scaling: Sequence[Source] = ()
+    tasks: Sequence[TaskResults],
+    profile: str,
+    zoo: Sequence[Source] = (),
+    scaling: Sequence[Source] = (),
+    libraries: Sequence[Source] = (),
 ) -> Result:
     """Return the content of ``metrics.json``, the verdicts on the claims excepted.
 
@@ -25,12 +30,14 @@ def summarise(
         profile: the profile's name.
         zoo: what `pcbench.report.results.read_zoo` returned.
         scaling: what `pcbench.report.results.read_scaling` returned.
+        libraries: the sources of what `pcbench.report.peers.read` returned.
 
     Returns:
         ``{"schema", "profile", "labels": {rule: label}, "tasks": {task: {"family", "identities", "exactness", "cost",
         "accuracy", "weights", "proof", "conformance", "conditions"}}, "timed_on", "zoo": {model: {..., "proof"}},
-        "scaling": {axis: {rule: {...}}}}``; figures have the names and shapes that their stages gave them, those of
-        conformance are `pcbench.report.verdicts.verdict`'s, and ``timed_on`` is `machine` of the costs. None stands for a
+        "scaling": {axis: {rule: {...}}}, "peers": {task: {rule: {...}}}}``; figures have the names and shapes that
+        their stages gave them, those of conformance are `pcbench.report.verdicts.verdict`'s, those of ``peers`` (other
+        people's libraries) `pcbench.report.peers.summary`'s, and ``timed_on`` is `machine` of the costs. None stands for a
         divergence that is not a finite number, and for an interval that the seeds, or the sizes, do not give.
     """
     return {
@@ -43,6 +50,7 @@ def summarise(
         "scaling": {
             source.task: {rule: _growth(records) for rule, records in source.by_rule.items()} for source in scaling
         },
+        "peers": peers.summary(libraries),
     }
 
 

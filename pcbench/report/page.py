@@ -96,12 +96,13 @@ def _wordy(table):
 
 
 def _sources_of(table, by_path):
-    """The results behind each row, by its label."""
-    found = {}
+    """The results behind each row, by its group's heading and label; by None and label where groups are quantities."""
+    headings, found = {group.heading for group in table.groups}, {}
     for record in (record for record in table.records if record["source"]):
+        heading = record["label"] if record.get("label") in headings else None
         label = str(next(iter(record.values())))
-        found.setdefault(label, {})[record["source"]] = by_path[record["source"]]
-    return {label: list(rows.values()) for label, rows in found.items()}
+        found.setdefault((heading, label), {})[record["source"]] = by_path[record["source"]]
+    return {place: list(rows.values()) for place, rows in found.items()}
 
 
 def answer(metrics: Result) -> tuple[str, str]:

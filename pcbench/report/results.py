@@ -221,7 +221,7 @@ def read_source(stage: str, name: str, path: Path, seeds: Sequence[int] | None =
     """Read one result, checked for form.
 
     Args:
-        stage, name: what it is the result of: a task's name, or a model's.
+        stage, name: what it is the result of: a task's name, or a model's. ``"peers"`` is the stage of another's library.
         path: its file, or, of training, its folder.
         seeds: of training, which seeds are read; None for all that are there.
 
@@ -256,10 +256,10 @@ def _file(stage, task, path):
     head = value if isinstance(value, dict) else {}
     for key, wanted in {"schema": SCHEMA, "stage": stage, "task": task}.items():
         if key in head and head[key] != wanted:
-            raise _foreign(path, f"says {key} {head[key]!r}, but {wanted!r} belongs there")
+            raise _foreign(path, f"says {key} {head[key]!r}, but {wanted!r} belongs there", stage)
     wrong = fault(value, FORMS[stage]) or ("it has no key 'schema'" if "schema" not in head else None)
     if wrong is not None:
-        raise _foreign(path, f"is not as a result must be: {wrong}")
+        raise _foreign(path, f"is not as a result must be: {wrong}", stage)
     if stage == "train":
         for record in value["results"]:
             _check_trajectory(record, path)
@@ -280,5 +280,6 @@ def _check_trajectory(record, path):
             raise _foreign(path, f"has {len(values)} values in {where}.{key} for {metrics['updates']} updates")
 
 
-def _foreign(path, what):
-    return ResultError(f"{str(path)!r} {what}; delete it and run `make repro`, which makes it anew")
+def _foreign(path, what, stage=None):
+    command = "make peers" if stage == "peers" else "make repro"
+    return ResultError(f"{str(path)!r} {what}; delete it and run `{command}`, which makes it anew")

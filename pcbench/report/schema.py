@@ -184,6 +184,17 @@ class _ConformanceRecord(_Seeded):
     metrics: _Fitted
 
 
+class _Ours(Open):
+    options: dict[str, Any]
+    relative_l2: _Distance
+
+
+class _PeerRecord(_ConformanceRecord):
+    like: str
+    summed: bool
+    ours: _Ours | None
+
+
 class _ConditionsRecord(_Seeded):
     metrics: _Conditions
 
@@ -221,6 +232,18 @@ class _Conformance(_File):
     results: NotEmpty[_ConformanceRecord]
 
 
+class _Library(Open):
+    name: str
+    title: str
+    version: str
+
+
+class _Peer(_File):
+    levels: int
+    library: _Library
+    results: NotEmpty[_PeerRecord]
+
+
 class _ConditionsFile(_File):
     rounding: float
     results: NotEmpty[_ConditionsRecord]
@@ -237,4 +260,5 @@ class _Scaling(_File):
 FORMS: dict[str, Any] = {
     **{"exactness": _Exactness, "cost": _CostFile, "train": _Train},
     **{"proof": _Proof, "conformance": _Conformance, "conditions": _ConditionsFile, "zoo": _Zoo, "scaling": _Scaling},
+    "peers": _Peer,
 }

@@ -19,6 +19,7 @@ def build(
     rules: Settings,
     zoo: Sequence[Source] = (),
     scaling: Sequence[Source] = (),
+    libraries: Sequence[Source] = (),
 ) -> tuple[Table, ...]:
     """Return the tables in the order of the page: exactness, cost, accuracy, zoo (where there is one), certificates,
     conformance, scaling (where there is any), conditions, free energy, published values, claims, and the headline, one row a
@@ -29,9 +30,11 @@ def build(
         metrics: their summary, with the verdicts on the claims.
         rules: the section ``rules`` of params.yaml.
         zoo, scaling: what `pcbench.report.results.read_zoo` and `read_scaling` returned.
+        libraries: the sources of what `pcbench.report.peers.read` returned.
     """
     measured = [_exactness(tasks, metrics, rules), cost_tables.cost(tasks, metrics, rules), _accuracy(tasks, metrics)]
-    measured += [*([_zoo(zoo)] if zoo else []), certificates(tasks, metrics, zoo), conformance(tasks, metrics)]
+    measured += [*([_zoo(zoo)] if zoo else []), certificates(tasks, metrics, zoo)]
+    measured += [conformance(tasks, metrics, libraries)]
     measured += [cost_tables.scaling(scaling, metrics)] if scaling else []
     measured += [conditions(tasks, metrics), free_energy(tasks, metrics), published_table.build(tasks, metrics, zoo)]
     return *measured, _claims(tasks, metrics), _headline(tasks, metrics)

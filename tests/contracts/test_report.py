@@ -24,7 +24,7 @@ from pcbench.measure import certificates, conditions, conformance, cost, exactne
 from pcbench.measure.matched import Matched
 from pcbench.measure.training import train
 from pcbench.provenance import write_sidecar
-from pcbench.report import writing
+from pcbench.report import peers, writing
 from pcbench.report.build import build
 from pcbench.report.claims import CLAIMS
 from pcbench.report.fits import exponent
@@ -97,7 +97,7 @@ def made(tmp_path_factory):
             "cost": cost.cost(matched, settings["cost"], rounds=2),
             "proof": certificates.proof(matched, settings["proof"]),
             "conformance": conformance.conformance(
-                matched, [conformance.of_rule(matched, settings["conformance"], rule) for rule in RULES]
+                matched.task, [conformance.of_rule(matched, settings["conformance"], rule) for rule in RULES]
             ),
             "conditions": conditions.conditions(matched.task, settings["conditions"], broken),
         }
@@ -288,6 +288,29 @@ def test_what_each_rule_is_of_backpropagation_stands_in_table_6(results, tmp_pat
     assert sum("approaches BP with a scale for each tensor" in row for row in rows) == len(TASKS)
     page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
     assert "<span>Table 6</span> Conformance" in page and 'href="#source-conformance-digits-mlp"' in page
+
+
+def test_what_another_library_gives_stands_below_our_rule_and_leads_to_its_own_result(results, tmp_path):
+    path = tmp_path / "peers/fabricpc/digits-mlp.json"
+    value = read_json(ROOT / peers.FOLDER / "fabricpc/digits-mlp.json")
+    write_json(path, value)
+    rules = sorted({record["like"] for record in value["results"]})
+    write_sidecar(path, peers.decided_by(parameters(), "digits-mlp", rules), None)
+    libraries = peers.read(tmp_path / "peers", parameters(), "default").sources
+    summary = build(results, tmp_path / "out", "default", parameters(), libraries)
+    assert set(summary["peers"]["digits-mlp"]) == {record["rule"] for record in value["results"]}
+    page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    table = page[page.index("<span>Table 6</span>") : page.index("Every figure of Table 6")]
+    bodies = {
+        re.search(r"<th colspan[^>]*><span>(.*?)</span>", body)[1]: re.findall(r'href="#(source-[^"]*)"', body)
+        for body in table.split("<tbody>")[1:]
+    }
+    ours = [f"source-conformance-{name}" for name in TASKS]
+    below = f"FabricPC {value['library']['version']}: EPCInference, one step, summed loss"
+    assert set(bodies["Z-IL"]) == set(ours) and bodies[below] == ["source-peers-fabricpc-digits-mlp"]
+    order = list(bodies)
+    assert order.index(below) == order.index("error optimisation, one step") + 1
+    assert 'id="source-peers-fabricpc-digits-mlp"' in page
 
 
 def test_a_setting_that_was_not_tried_is_missed(results, tmp_path):

@@ -29,7 +29,8 @@ class Copy:
         shutil.copytree(ROOT / "pcbench", folder / "pcbench", ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("params.yaml", "expectations.yaml", "requirements.lock", "dvc.yaml"):
             shutil.copy(ROOT / name, folder)
-        shutil.copytree(ROOT / "profiles", folder / "profiles", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("profiles", "benchmarks"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def run(self, *arguments):
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "COLUMNS": "200"}

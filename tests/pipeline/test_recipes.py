@@ -364,6 +364,7 @@ FILES = {
     "train/<task>/seed-<seed>.json": "train/*/seed-*.json",
     "proof/<task>.json": "proof/*[!e].json",
     "conformance/<task>.json": "conformance/*[!e].json",
+    "benchmarks/peers/results/<library>/<task>.json": "../../benchmarks/peers/results/*/*[!e].json",
     "conditions/<task>.json": "conditions/*[!e].json",
     "zoo/<model>.json": "zoo/*_1.json",
     "scaling/<axis>.json": "scaling/length.json",
