@@ -20,10 +20,15 @@ CLUSTER := .venv-cluster
 # The default profile's pipeline is the repository's own; the others are in profiles/.
 PIPELINE = $(if $(filter default,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
 
+# Other people's libraries; one of them wants an older JAX. Torch2PC is in no package index: TORCH2PC=path/to/its/folder.
+PEERS := .venv-peers
+PEERS_PCX := .venv-peers-pcx
+TORCH2PC ?=
+
 # Which stored run `make bench-compare` compares with: the last one, or a number.
 RUN ?=
 
-.PHONY: help known-profile repro test test-all test-torchtext test-wild test-cluster bench bench-compare lint docs profiles readme clean
+.PHONY: help known-profile repro test test-all test-torchtext test-wild test-cluster bench bench-compare peers lint docs profiles readme clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -76,6 +81,13 @@ bench-compare: $(VENV)/.installed ## the same, compared with the last stored run
 	@ls .benchmarks/*/*.json > /dev/null 2>&1 || { echo "error: no run is stored here; \`make bench\` stores one"; exit 2; }
 	@pytest benchmarks --benchmark-compare$(if $(RUN),=$(RUN)) --benchmark-columns=median,iqr,rounds $(ARGS)
 
+peers: $(PEERS)/.installed $(PEERS_PCX)/.installed ## other libraries' gradients beside ours in Table 6; TORCH2PC=PATH for one more
+	@echo "==> one weight update by each library, on our weights and batch"
+	@$(PEERS)/bin/python -m benchmarks.peers fabricpc
+	@$(PEERS_PCX)/bin/python -m benchmarks.peers pcx
+	@$(if $(TORCH2PC),$(PEERS)/bin/python -m benchmarks.peers torch2pc --path $(TORCH2PC))
+	@$(PEERS)/bin/python -m benchmarks.peers table
+
 lint: $(VENV)/.installed ## what the code must look like
 	@ruff check . && ruff format --check . && mypy
 
@@ -99,6 +111,12 @@ $(OLD)/.installed: requirements-torchtext.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || \
 	  { echo "error: torchtext ends at Python 3.12; name such a one: make PYTHON=python3.12 test-torchtext"; exit 2; }
 	$(call install,$(OLD),requirements-torchtext.lock)
+
+$(PEERS)/.installed: requirements-peers.lock pyproject.toml
+	$(call install,$(PEERS),requirements-peers.lock)
+
+$(PEERS_PCX)/.installed: requirements-peers-pcx.lock pyproject.toml
+	$(call install,$(PEERS_PCX),requirements-peers-pcx.lock)
 
 $(WILD)/.installed: requirements-wild.lock pyproject.toml
 	$(call install,$(WILD),requirements-wild.lock)
