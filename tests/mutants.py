@@ -47,6 +47,7 @@ BASELINE = "tests/contracts/test_baseline.py"
 CLAIMS = "tests/contracts/test_claims.py"
 PUBLISHED = "tests/contracts/test_published.py"
 CLI = "tests/contracts/test_cli.py"
+CELLS = "tests/contracts/test_cells.py"
 CONDITIONS = "tests/contracts/test_conditions.py"
 FREE_ENERGY = "tests/numerics/test_free_energy.py"
 CONFORMANCE = "tests/contracts/test_conformance.py"
@@ -79,6 +80,55 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        "a cell that does not know its part",
+        "cells.py",
+        '"part": list(part), **recorded',
+        '"part": [], **recorded',
+        (CELLS,),
+    ),
+    Mutant(
+        "a cell that does not know the versions that decide it",
+        "cells.py",
+        'for key in ("versions", "instruction_set")}',
+        'for key in ("instruction_set",)}',
+        (CELLS,),
+    ),
+    Mutant(
+        "a cell that is computed though another process has just done so",
+        "cells.py",
+        "if (record := cell.stored()) is not None:  # another",
+        "if (record := None) is not None:  # another",
+        (CELLS,),
+    ),
+    Mutant(
+        "cells that are kept once their result has them",
+        "stages.py",
+        "                cell.forget()\n",
+        "                pass\n",
+        (CELLS,),
+    ),
+    Mutant(
+        "a seed's cell that depends on the other seeds",
+        "stages.py",
+        'if key != "seeds"}',
+        'if key != "nothing"}',
+        (CELLS,),
+    ),
+    Mutant(
+        "a node that computes whatever it is asked for",
+        "executors/__init__.py",
+        "    if own.key != cell.key:\n",
+        "    if own.key == 0:\n",
+        (CELLS,),
+    ),
+    Mutant(
+        "a provenance that leaves out other machines",
+        "provenance.py",
+        "if other[key] != own[key]}",
+        "if False}",
+        (CELLS,),
+    ),
     Mutant(
         "conformance: any scale is a power of two",
         "measure/scale.py",

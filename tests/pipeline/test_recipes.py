@@ -384,6 +384,6 @@ def test_the_result_format_is_described_field_by_field(measured, name):
     unnamed = {path for path, leaf in found if not any(fits(path, leaf, field) for field in own)}
     assert not unnamed, "no table of docs/architecture.md has these fields"
     there = {path for path, _ in found}
-    assert not [field for field in own if not any(fits(path, ..., field) for path in there)], (
-        "no result has these fields"
-    )
+    absent = [field for field in own if not any(fits(path, ..., field) for path in there)]
+    # What only results of several machines have, tests/contracts/test_cells.py looks at.
+    assert not [field for field in absent if field[0] != "elsewhere"], "no result has these fields"
