@@ -6,7 +6,6 @@ write in place the same object is another value. `pcbench.values` knows where an
 
 import heapq
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from typing import Any, Protocol
@@ -60,17 +59,20 @@ class Learning(Everywhere):
 
     def __init__(self, values: _Local, outputs: Sequence[Tensor]) -> None:
         self._missing = dependencies(values, outputs)
-        self._ready: list[
-            Tensor | None
-        ] = []  # since the last visit: tensors whose gradients are whole; None for a node
+        self._ready: list[Tensor | None] = []  # since the last visit: tensors whose gradients are whole; None for a node
+        self._whole = 0  # how many of these are tensors
         self._waiting = 0  # nodes that have become ready before
 
     def arrived(self, place: Node | Tensor) -> None:
         """Count an error that arrives, or that there is none."""
-        self._missing[place] -= 1
-        if not self._missing[place]:
-            del self._missing[place]
-            self._ready.append(place if isinstance(place, Tensor) else None)
+        missing = self._missing.pop(place, 0) - 1
+        if missing:
+            self._missing[place] = missing
+        elif isinstance(place, Tensor):
+            self._ready.append(place)
+            self._whole += 1
+        else:
+            self._ready.append(None)
 
     def passed(self, node: Node, errors: Sequence[Tensor | None]) -> None:
         """The node waits no more."""
@@ -78,11 +80,11 @@ class Learning(Everywhere):
 
     def learn(self, gradients: dict[Tensor, Tensor]) -> None:
         """Hand over the gradients that have become whole, and take them out of ``gradients``."""
-        nodes = self._ready.count(None)
-        if len(self._ready) > nodes:
+        if self._whole:
             queue = [None] * self._waiting + self._ready
             hand_over(queue, [None if leaf is None else gradients.pop(leaf, None) for leaf in queue])
-        self._waiting += nodes
+        self._waiting += len(self._ready) - self._whole
+        self._whole = 0
         self._ready.clear()
 
 
@@ -195,9 +197,9 @@ def accumulator(leaf: Tensor) -> Node:
     return node.next_functions[0][0]
 
 
-def dependencies(values: _Local, outputs: Sequence[Tensor]) -> Counter[Node | Tensor]:
+def dependencies(values: _Local, outputs: Sequence[Tensor]) -> dict[Node | Tensor, int]:
     """How many edges behind ``outputs`` lead to each node, and to each tensor without history, in all vertices together."""
-    found: Counter[Node | Tensor] = Counter()
+    found: dict[Node | Tensor, int] = {}
     pending: list[Any] = [edge_of(output) or (accumulator(output), 0) for output in outputs if output.requires_grad]
     while pending:
         place: Any = values.resolved(*pending.pop())
@@ -205,7 +207,7 @@ def dependencies(values: _Local, outputs: Sequence[Tensor]) -> Counter[Node | Te
             place = place[0]
             if place not in found:
                 pending += [edge for edge in place.next_functions if edge[0] is not None]
-        found[place] += 1
+        found[place] = found.get(place, 0) + 1
     return found
 
 

@@ -39,6 +39,7 @@ RECORDING = "tests/contracts/test_recording.py"
 GRAPH = "tests/contracts/test_graph.py"
 DIVERGENCE = "tests/contracts/test_divergence.py"
 LIKE_AUTOGRAD = "tests/numerics/test_like_autograd.py"
+DATA_PARALLEL = "tests/numerics/test_data_parallel.py"
 AUTOCAST = "tests/numerics/test_autocast.py"
 RECURRENT = "tests/numerics/test_recurrent.py"
 WILD = "tests/wild/test_wild.py"
@@ -342,10 +343,80 @@ MUTANTS = (
     ),
     Mutant(
         "Z-IL: what is frozen gets a gradient of zeros",
-        "rules/_base.py",
-        "        accumulate(gradients)\n        return loss",
-        "        accumulate({**{p: torch.zeros_like(p) for p in self.model.parameters()}, **gradients})\n        return loss",
+        "rules/zil.py",
+        "learn(values.pass_back(outputs, _errors(loss), learn=in_parallel()))",
+        "learn({p: torch.zeros_like(p) for p in self.model.parameters()} | values.pass_back(outputs, _errors(loss)))",
         (EQUIVALENCE,),
+    ),
+    Mutant(
+        "data parallel: nothing is averaged",
+        "parallel.py",
+        "return torch.distributed.is_available() and torch.distributed.is_initialized()",
+        "return False",
+        (f"{DATA_PARALLEL}::test_every_process_has_the_same_weights",),
+    ),
+    Mutant(
+        "data parallel: gradients wait for the end of the wave",
+        "rules/zil.py",
+        "learn=in_parallel()",
+        "learn=False",
+        (f"{DATA_PARALLEL}::test_buckets_go_out_while_errors_are_still_on_their_way",),
+    ),
+    Mutant(
+        "data parallel: a gradient is handed over before all that read the parameter have passed their errors on",
+        "passing.py",
+        "missing = self._missing.pop(place, 0) - 1",
+        "missing = 0 * self._missing.pop(place, 0)",
+        (DATA_PARALLEL,),
+    ),
+    Mutant(
+        "data parallel: of several gradients that become whole at once another one comes first",
+        "passing.py",
+        "            queue = [None] * self._waiting + self._ready\n",
+        "            queue = [leaf for leaf in self._ready if leaf is not None]\n",
+        (DATA_PARALLEL,),
+    ),
+    Mutant(
+        "data parallel: nobody is told of a parameter that gets no gradient",
+        "passing.py",
+        "            self._route.arrived(place)\n",
+        "                self._route.arrived(place)\n",
+        (DATA_PARALLEL,),
+    ),
+    Mutant(
+        "data parallel: what is read by an earlier vertex counts as unused",
+        "parallel.py",
+        "[*found, *mode.behind(found)] if isinstance(mode, kind) else found",
+        "found",
+        (DATA_PARALLEL,),
+    ),
+    Mutant(
+        "data parallel: a static graph is not refused",
+        "parallel.py",
+        "            if getattr(wrapper, option, None):",
+        "            if False:",
+        (f"{DATA_PARALLEL}::test_a_static_graph_is_refused_by_name",),
+    ),
+    Mutant(
+        "data parallel: averaging is captured",
+        "rules/_captured.py",
+        "for path in wrappers(self.model):",
+        "for path in ():",
+        (f"{DATA_PARALLEL}::test_an_update_that_averages_is_not_captured",),
+    ),
+    Mutant(
+        "data parallel: a gradient is copied on its way",
+        "values.py",
+        "                del arrived, products, product  # whoever holds a gradient keeps it from becoming `grad`\n",
+        "",
+        (f"{DATA_PARALLEL}::test_a_gradient_is_not_copied_on_its_way",),
+    ),
+    Mutant(
+        "Z-IL: a loss of infinity is learned from",
+        "rules/zil.py",
+        "        check_finite(loss)\n",
+        "",
+        (RULES,),
     ),
     Mutant(
         "hooks: those of values never run",

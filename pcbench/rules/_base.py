@@ -76,7 +76,8 @@ class Rule(ABC):
             The loss, a detached 0-d tensor.
 
         Raises:
-            NonFiniteLoss: the loss is NaN or infinite; ``param.grad`` is then left as it was.
+            NonFiniteLoss: the loss is NaN or infinite; ``param.grad`` is then left as it was. Of several processes that learn
+                together one that goes on alone is out of step: catch it in all of them or in none.
             InvalidParameters: the loss is no real tensor with one element that depends on the model.
         """
         loss, gradients = self.gradients(inputs, targets, loss_fn)

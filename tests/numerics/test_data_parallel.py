@@ -8,7 +8,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -57,9 +58,11 @@ class Tied(nn.Module):
 
 
 class Recurrent(nn.Module):
-    def __init__(self):
+    """Cells that are operations of their own, or hide in one that reads all their parameters at once."""
+
+    def __init__(self, cells):
         super().__init__()
-        self.cells, self.readout = pcbench.nn.LSTM(2, 8, batch_first=True), nn.Linear(8, 3)
+        self.cells, self.readout = cells(2, 8, num_layers=2, batch_first=True), nn.Linear(8, 3)
 
     def forward(self, x):
         return self.readout(self.cells(x.unflatten(1, (3, 2)))[0][:, -1])
@@ -159,7 +162,8 @@ CASES = {
     "mlp, accumulated": Case(mlp, parts=3),
     "mlp, no broadcast": Case(mlp, {"broadcast_buffers": False}),
     "tied": Case(Tied),
-    "recurrent": Case(Recurrent, optimizer=ADAM),
+    "recurrent": Case(partial(Recurrent, pcbench.nn.LSTM), optimizer=ADAM),
+    "recurrent, one kernel": Case(partial(Recurrent, nn.LSTM)),
     "sparse": Case(Sparse),
     "halted": Case(Halted),
     "halted, looked for": Case(Halted, {"find_unused_parameters": True}),
@@ -239,47 +243,55 @@ def work(rank, processes, folder):
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module", params=[2, 3], ids=["two processes", "three processes"])
-def found(request, tmp_path_factory):
+@cache
+def learned(processes):
     """What all processes have found."""
-    folder = tmp_path_factory.mktemp("processes")
-    multiprocessing.spawn(work, (request.param, folder), request.param)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
+    with TemporaryDirectory() as folder:
+        multiprocessing.spawn(work, (processes, folder), processes)
+        return [torch.load(f"{folder}/{rank}.pt") for rank in range(processes)]
 
 
+several = pytest.mark.parametrize("processes", [2, 3], ids=["two processes", "three processes"])
+
+
+@several
 @pytest.mark.parametrize("name", CASES)
-def test_every_process_has_the_bits_of_backpropagation_after_every_update(found, name):
-    for process in found:
+def test_every_process_has_the_bits_of_backpropagation_after_every_update(processes, name):
+    for process in learned(processes):
         for expected, actual in zip(*(rule["left"] for rule in process[name]), strict=True):
             assert_same_bits(actual, expected)
 
 
-def test_every_process_has_the_same_weights(found):
+@several
+def test_every_process_has_the_same_weights(processes):
     for name in CASES:
         weights = [
             {key: tensor for key, tensor in process[name][1]["left"][-1].items() if "running" not in key}
-            for process in found
+            for process in learned(processes)
         ]
         for other in weights[1:]:
             assert_same_bits(other, weights[0])
 
 
-def test_gradients_alone_are_of_each_process_and_their_mean_is_what_is_averaged(found):
-    own = [process["local"]["own"] for process in found]
+@several
+def test_gradients_alone_are_of_each_process_and_their_mean_is_what_is_averaged(processes):
+    own = [process["local"]["own"] for process in learned(processes)]
     assert not any(torch.equal(a, b) for a, b in zip(*own[:2], strict=True))
-    for process in found:
+    for process in learned(processes):
         for averaged, *terms in zip(process["local"]["averaged"], *own, strict=True):
             torch.testing.assert_close(averaged, torch.stack(terms).mean(0))
 
 
-def test_what_hangs_on_parameters_sees_gradients_when_it_does_under_backpropagation(found):
-    for process in found:
+@several
+def test_what_hangs_on_parameters_sees_gradients_when_it_does_under_backpropagation(processes):
+    for process in learned(processes):
         expected, actual = (rule["log"] for rule in process["watched"])
         assert actual == expected
 
 
-def test_buckets_go_out_while_errors_are_still_on_their_way(found):
-    for process in found:
+@several
+def test_buckets_go_out_while_errors_are_still_on_their_way(processes):
+    for process in learned(processes):
         log = process["watched"][1]["log"]
         last = log[-log[::-1].index("update") :]  # by then buckets are in the order in which gradients become whole
         buckets = [i for i, entry in enumerate(last) if entry.startswith("bucket")]
@@ -288,8 +300,9 @@ def test_buckets_go_out_while_errors_are_still_on_their_way(found):
         assert errors[0] < buckets[0] < buckets[1] < errors[-1]
 
 
-def test_the_state_form_is_averaged_too(found):
-    for process in found:
+@several
+def test_the_state_form_is_averaged_too(processes):
+    for process in learned(processes):
         for expected, actual in zip(*(rule["left"] for rule in process["state form"]), strict=True):
             assert relative_l2(actual, expected) < 1e-10
 

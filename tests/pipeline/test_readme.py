@@ -20,7 +20,8 @@ sys.path.remove(str(ROOT / "docs"))
 
 
 def test_the_example_runs_and_prints_what_it_says(capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example, in_several_processes = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert "init_process_group" in in_several_processes  # which tests/numerics/test_data_parallel.py starts
     promised = re.findall(r"^print\(.*\)  # (.*)$", example, re.MULTILINE)
     exec(compile(example, "README.md", "exec"), {})
     assert capsys.readouterr().out.splitlines() == promised
