@@ -1,15 +1,18 @@
 """A Ray cluster: the nodes that `ray start` has joined.
 
 Ray has the queue and the workers, and runs again what a worker that was killed, or a node that was lost, was computing. Its
-driver is a process of its own, because Ray ends it when the cluster's head is gone.
+driver is a process of its own, because Ray ends it when the cluster's head is gone; a head that comes back is gone on with.
 
 Options: ``address`` of the head, as ``HOST:PORT``; without it the cluster that this machine is a node of. ``shared=no`` where
 the nodes do not share this folder: then Ray brings each a copy, which fetches its data sets itself.
 """
 
 import multiprocessing
+import os
 import signal
+import socket
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from pcbench.errors import InvalidParameters, PCBenchError, told
 from pcbench.executors import Failed, Outcome, attempt, check, gpus, outcome
 
 _POLL = 0.5  # seconds between two looks at what has ended
+_PATIENCE = 120.0  # seconds that a head which is gone has for coming back
 
 
 def yes_or_no(text: str) -> bool:
@@ -33,20 +37,38 @@ def outcomes(cells: Sequence[Cell], options: Mapping[str, Any]) -> Iterator[Outc
     """See `pcbench.executors`.
 
     Raises:
-        PCBenchError: the cluster's head is gone, and not there again when it was looked for.
+        PCBenchError: the cluster's head is gone, and does not come back.
     """
     settings = check(options, {"address": str, "shared": yes_or_no}, "ray")
-    left = dict(enumerate(cells))
+    address = settings.get("address", os.environ.get("RAY_ADDRESS", "auto"))
+    left, patience = dict(enumerate(cells)), 0.0
     while left:
-        before = len(left)
-        for place, found in _session([*left.items()], settings.get("address", "auto"), settings.get("shared", True)):
+        _look_for(address, patience)
+        for place, found in _session([*left.items()], address, settings.get("shared", True)):
             yield outcome(left.pop(place), found)
-        if len(left) == before:
-            raise PCBenchError(
-                f"Ray's head is gone, with {before} cells left: start it, and run the same command to go on"
-            )
         if left:
-            print(f"Ray's head is gone, with {len(left)} cells left; looking for it once more", file=sys.stderr)
+            patience = _PATIENCE
+            print(f"Ray's head at {address!r} is gone, with {len(left)} cells left; looking for it", file=sys.stderr)
+
+
+def _look_for(address, patience):
+    """Return once somebody answers at the address. Ray itself would try for minutes, and then end the process."""
+    host, _, port = address.rpartition(":")
+    end = time.monotonic() + patience
+    while host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=_POLL).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise _unreachable(address, error.strerror or error) from None
+        time.sleep(_POLL)
+
+
+def _unreachable(address, why):
+    return InvalidParameters(
+        f"there is no Ray cluster at {address!r} ({why}); `ray start --head` starts one, --option address=HOST:PORT names one"
+    )
 
 
 def _session(left, address, shared):
@@ -80,25 +102,29 @@ def _drive(pipe, left, root, address, shared):
         pipe.send(InvalidParameters("executor 'ray' needs Ray: pip install 'pcbench[ray]'"))
         return
     except Exception as error:  # what Ray raises here differs from cause to cause
-        why = f"cannot reach a Ray cluster at {address!r} ({told(error)})"
-        pipe.send(InvalidParameters(f"{why}; `ray start --head` starts one, --option address=HOST:PORT names one"))
+        pipe.send(_unreachable(address, told(error)))
         return
-    parent = multiprocessing.parent_process()
+    parent: Any = multiprocessing.parent_process()
+    own = ray.get_runtime_context().get_node_id()
     task = ray.remote(num_cpus=1, num_gpus=gpus(left[0][1]))(_work)
     root = root if shared else "."
     pending = {task.options(name=str(cell)).remote(cell, root): (place, cell) for place, cell in left}
     again: set[int] = set()
     while pending and parent.is_alive():
         ended, _ = ray.wait([*pending], num_returns=len(pending), timeout=_POLL)
+        alive = [each for each in ray.nodes() if each["Alive"]]
         for reference in ended:
             place, cell = pending.pop(reference)
             found = _result(ray, reference)
-            if isinstance(found, Failed) and found.again and place not in again and _others(ray, found.node):
+            if isinstance(found, Failed) and found.again and place not in again and _others(alive, found.node):
                 again.add(place)
                 elsewhere = task.options(name=str(cell), label_selector={"ray.io/node-id": f"!{found.node}"})
                 pending[elsewhere.remote(cell, root)] = place, cell
             else:
                 pipe.send((place, found))
+        if not any(each["NodeID"] == own for each in alive):
+            # A head that was restarted is another cluster's, and tells this driver nothing any more.
+            os._exit(1)
 
 
 def _work(cell, root):
@@ -115,9 +141,9 @@ def _result(ray, reference):
         return Failed(" ".join(str(error).split()))
 
 
-def _others(ray, node):
-    """Whether another node could do it."""
-    return any(each["Alive"] and each["Resources"].get("CPU") and each["NodeID"] != node for each in ray.nodes())
+def _others(alive, node):
+    """Whether another node than this could do it."""
+    return any(each["Resources"].get("CPU") and each["NodeID"] != node for each in alive)
 
 
 def _environment(root, shared):

@@ -20,7 +20,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 RAY = Path(sys.executable).with_name("ray")
 CELLS = "exactness:digits-mlp,train:digits-mlp"  # eight, of some tenths of a second
-PATIENCE = 180  # seconds; a machine may be busy with something else
+PATIENCE = 300  # seconds; a machine may be busy with something else
 
 
 def until(what, condition, patience=PATIENCE):
@@ -97,7 +97,11 @@ class Checkout:
 
 def ended(process, patience=PATIENCE):
     """Wait for the end of `Checkout.drive`: its outcomes by cell, its exit code, and what it said on standard error."""
-    said, wrong = process.communicate(timeout=patience)
+    try:
+        said, wrong = process.communicate(timeout=patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     outcomes = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert len({each["cell"] for each in outcomes}) == len(outcomes), "a cell ended twice"
     return {each["cell"]: each["failed"] for each in outcomes}, process.returncode, wrong
