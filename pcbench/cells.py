@@ -140,6 +140,8 @@ def computed(cell: Cell, measure: Callable[[], Any]) -> dict[str, Any]:
 def _alone(cell: Cell) -> Iterator[None]:
     cell.path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(cell.path.with_suffix(".lock")):
+        for half in cell.path.parent.glob(f".{cell.key}.*"):  # who was killed while writing has left it
+            half.unlink(missing_ok=True)
         write_json(
             cell._begun, {"host": platform.node() or socket.gethostname(), "pid": os.getpid(), "since": time.time()}
         )

@@ -59,7 +59,9 @@ class Learning(Everywhere):
 
     def __init__(self, values: _Local, outputs: Sequence[Tensor]) -> None:
         self._missing = dependencies(values, outputs)
-        self._ready: list[Tensor | None] = []  # since the last visit: tensors whose gradients are whole; None for a node
+        self._ready: list[
+            Tensor | None
+        ] = []  # since the last visit: tensors whose gradients are whole; None for a node
         self._whole = 0  # how many of these are tensors
         self._waiting = 0  # nodes that have become ready before
 

@@ -246,3 +246,13 @@ def test_every_stage_is_named_and_lists_its_parts(digits):
         asked = stages.named(stage).cells(Experiment(names.get(stage, TASK), "default", whole, digits))
         assert asked and len({cell.key for cell in asked}) == len(asked)
         assert all(str(cell).startswith(f"{stage} ") for cell in asked)
+
+
+def test_what_a_killed_process_has_half_written_goes_when_its_cell_is_computed(experiment):
+    first, second = stages.exactness.cells(experiment)
+    first.path.parent.mkdir(parents=True)
+    halves = [cell.path.with_name(f".{cell.path.name}.half") for cell in (first, second)]
+    for half in halves:
+        half.write_text("{", encoding="utf-8")
+    stages.compute(first)
+    assert [half.exists() for half in halves] == [False, True], "another cell's may still be written"
