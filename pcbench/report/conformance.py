@@ -108,9 +108,10 @@ def _of_libraries(metrics):
     )
     return (
         "Below a rule: what other people's libraries call it, on the same weights and batch, in float64, at the settings of "
-        "our rule. “Summed loss”: values and errors follow from the loss summed over the batch, not from its mean, and the "
-        "update is divided by the batch; errors are larger, and farther from BP. The largest distance from our rule's own "
-        f"gradient, on the loss that the library takes (settings compared): {'; '.join(distances)}. "
+        "our rule. “Summed loss”: values and errors follow from the loss summed over the batch, not from its mean, so that "
+        "the output's error is as many times larger as the batch has examples; the update is divided by that. The largest "
+        "distance from our rule's own gradient, on the loss that the library takes (settings compared): "
+        f"{'; '.join(distances)}. "
     )
 
 

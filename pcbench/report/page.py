@@ -96,10 +96,11 @@ def _wordy(table):
 
 
 def _sources_of(table, by_path):
-    """The results behind each row, by its group's heading and label; by None and label where groups are quantities."""
-    headings, found = {group.heading for group in table.groups}, {}
+    """The results behind each row, by its group's heading, if groups are rules, else by None; and by its label."""
+    of_rules = {group.heading for group in table.groups} == {record.get("label") for record in table.records}
+    found = {}
     for record in (record for record in table.records if record["source"]):
-        heading = record["label"] if record.get("label") in headings else None
+        heading = record["label"] if of_rules else None
         label = str(next(iter(record.values())))
         found.setdefault((heading, label), {})[record["source"]] = by_path[record["source"]]
     return {place: list(rows.values()) for place, rows in found.items()}
