@@ -40,14 +40,11 @@ def free_port():
 
 
 class Checkout:
-    """A copy of the repository, with its digits data set and with parameters changed: ``{"exactness.seeds": [0, 1]}``."""
+    """A copy of the repository, with the digits data set, and with parameters changed: ``{"exactness.seeds": [0, 1]}``."""
 
     def __init__(self, folder, changed=()):
         self.folder = folder
-        for name in ("pcbench", "profiles", "datasets/digits"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("params.yaml", "expectations.yaml", "requirements.lock", "dvc.yaml", "datasets/dvc.yaml"):
-            shutil.copy(ROOT / name, folder / name)
+        shutil.copytree(ROOT, folder, ignore=self._ignored)
         parameters = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         for key, value in dict(changed).items():
             *path, last = key.split(".")
@@ -60,6 +57,16 @@ class Checkout:
             done = self.start([sys.executable, "-m", "pcbench", "fetch", "digits"])
             said, wrong = done.communicate()
             assert done.returncode == 0, said + wrong
+
+    @staticmethod
+    def _ignored(folder, names):
+        """What is not of the repository, or not needed: results, environments, tests, other data sets."""
+        folder = Path(folder)
+        if folder == ROOT:
+            needed = ("pcbench", "profiles", "datasets", "benchmarks", ".dvc")
+            return {name for name in names if (ROOT / name).is_dir() and name not in needed}
+        unwanted = {"__pycache__", "cache", "tmp", "config.local"}
+        return unwanted | ({"data"} if folder.parent == ROOT / "datasets" and folder.name != "digits" else set())
 
     def start(self, command, **variables):
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "COLUMNS": "200", **variables}
@@ -140,9 +147,11 @@ class Node:
         self._process.wait()
 
     def kill(self, pid):
-        """Kill -9 one of its processes, by the number that it has there; return whether it was there."""
+        """Kill -9 a worker, by the number that it has there; return whether it was there."""
         own = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()[0]
-        command = ["nsenter", "--target", own, "--pid", "--mount", "sh", "-c", f"kill -9 {pid}"]
+        # On a node that came back, what a cell's file names may be another process.
+        script = f"grep -aqE 'ray::|submitit' /proc/{pid}/cmdline && kill -9 {pid}"
+        command = ["nsenter", "--target", own, "--pid", "--mount", "sh", "-c", script]
         return subprocess.run(command, capture_output=True).returncode == 0
 
 

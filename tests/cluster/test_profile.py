@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import yaml
-from clusters import ROOT, Checkout
+from clusters import Checkout
 
 from pcbench.check.reproduction import DETERMINISTIC
 
@@ -17,9 +17,7 @@ pytestmark = pytest.mark.slow
 def run(folder, *arguments, **variables):
     """The hash of every deterministic result, and of its provenance."""
     checkout = Checkout(folder)
-    (folder / ".dvc").mkdir()
-    config = (ROOT / ".dvc" / "config").read_text(encoding="utf-8")
-    (folder / ".dvc" / "config").write_text(f"{config}\n[core]\n    no_scm = true\n", encoding="utf-8")
+    (folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
     command = [sys.executable, "-m", "pcbench", "run", "--profile", "smoke", *arguments]
     process = checkout.start(command, **variables)
     said, wrong = process.communicate()

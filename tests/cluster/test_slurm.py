@@ -39,19 +39,19 @@ def test_a_controller_that_is_restarted_is_waited_for(node, tmp_path, locally):
 
 
 def test_a_job_that_somebody_cancels_is_submitted_once_more_and_then_reported(node, tmp_path):
-    checkout = Checkout(tmp_path / "here", LONG)
-    process = checkout.drive("slurm", "train:digits-mlp", ["jobs=1"], **node.variables)
+    checkout = Checkout(tmp_path / "here", {**LONG, "profiles.smoke.seeds": [0]})
+    process = checkout.drive("slurm", CELLS, **node.variables)
     for _ in range(2):
-        until("a training is under way", lambda: checkout.running())
+        until("a training is under way", lambda: [*checkout.folder.rglob("train/digits-mlp/*.running")])
         assert node.ask("scancel", "--state", "RUNNING", "--name", "pcbench").returncode == 0
-        until("it is over", lambda: not node.ask("squeue", "-h", "-t", "RUNNING").stdout.strip())
+        until("it is over", lambda: not node.ask("squeue", "-h", "-t", "RUNNING,COMPLETING").stdout.strip())
         for path in checkout.folder.rglob("*.running"):
             path.unlink()
     outcomes, code, wrong = ended(process)
     assert code == 0, wrong
-    (cancelled,) = [why for why in outcomes.values() if why]
-    assert "ended as CANCELLED (on node1)" in cancelled and "\n" not in cancelled
-    assert len(outcomes) == 2 and len(checkout.records()) == 1
+    ((cell, why),) = [each for each in outcomes.items() if each[1]]
+    assert cell == "train digits-mlp 0" and "ended as CANCELLED (on node1)" in why and "\n" not in why
+    assert len(outcomes) == 7 and len(checkout.records()) == 6
 
 
 def test_interrupted_it_cancels_its_jobs_and_leaves_no_folder(node, tmp_path):
