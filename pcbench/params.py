@@ -102,6 +102,7 @@ class _Cost(Form):
 
 class _Train(Form):
     rules: _Compared
+    only: dict[str, Some[Text]] = Field(default_factory=dict)
 
 
 class _Proof(Form):
@@ -233,8 +234,14 @@ def _dangling(parameters: Parameters) -> str | None:
             return f"scaling.axes.{axis}.largest names {missing!r}, which scaling.rules does not have"
     for missing in parameters["conformance"]["grids"].keys() - set(parameters["conformance"]["rules"]):
         return f"conformance.grids names {missing!r}, which conformance.rules does not have"
+    for rule, names in parameters["train"].get("only", {}).items():
+        if rule in parameters["train"]["rules"]:
+            return f"train.only names {rule!r}, which train.rules has for every task"
+        for missing in set(names) - parameters["tasks"].keys():
+            return f"train.only.{rule} names {missing!r}, which `tasks` does not have"
     for stage in STAGES:
-        for missing in [name for name in parameters[stage].get("rules", ()) if name not in parameters["rules"]]:
+        listed = [*parameters[stage].get("rules", ()), *parameters[stage].get("only", ())]
+        for missing in [name for name in listed if name not in parameters["rules"]]:
             return f"{stage}.rules names {missing!r}, which `rules` does not have"
     if parameters["rules"][REFERENCE]["engine"] != REFERENCE:
         return f"rules.{REFERENCE}.engine is {parameters['rules'][REFERENCE]['engine']!r}; the reference is backpropagation"
@@ -263,7 +270,8 @@ def section(parameters: Parameters, stage: str) -> Settings:
     """Return the section of a stage, with the entries of its rules in place of their identifiers, in the table's order."""
     found, rules = dict(parameters[stage]), parameters["rules"]
     if "rules" in found:
-        found["rules"] = {name: rules[name] for name in rules if name in found["rules"]}
+        listed = {*found["rules"], *found.get("only", ())}
+        found["rules"] = {name: rules[name] for name in rules if name in listed}
     return found
 
 
@@ -330,6 +338,8 @@ def of_stage(parameters: Parameters, profile_name: str, stage: str, name: str) -
     if stage == "cost":
         found["rounds"] = entry["rounds"]
     if stage == "train":
+        only = settings.pop("only", {})
+        settings["rules"] = {rule: entry for rule, entry in settings["rules"].items() if name in only.get(rule, [name])}
         found |= {"epochs": epochs(entry, name), "seeds": entry["seeds"]}
     return found
 

@@ -1114,9 +1114,30 @@ MUTANTS = (
     Mutant(
         "claims: better than Z-IL on one task is better",
         "report/ledger/training.py",
-        "if equal and any(len(names) == len(tasks) for names in better.values()):",
-        "if equal and any(better.values()):",
+        "elif names and len(names) == len(tasks):",
+        "elif names:",
         (CLAIMS,),
+    ),
+    Mutant(
+        "claims: one mixture that does not beat Z-IL refutes the other too",
+        "report/ledger/training.py",
+        "if len(beaten) == len(MIXTURES):",
+        "if beaten:",
+        (CLAIMS,),
+    ),
+    Mutant(
+        "claims: a mixture that beats Z-IL alone beats BP",
+        "report/ledger/training.py",
+        "all(_below(found[other][task], cells[task]) for other in found)",
+        '_below(found["zil"][task], cells[task])',
+        (CLAIMS,),
+    ),
+    Mutant(
+        "parameters: what some tasks alone are trained by is every task's",
+        "params.py",
+        "if name in only.get(rule, [name])",
+        "if rule",
+        ("tests/contracts/test_params.py",),
     ),
     Mutant(
         "claims: a scale for each tensor is a scale",
@@ -1156,8 +1177,8 @@ MUTANTS = (
     Mutant(
         "rules: a section's rules in the section's order, not the table's",
         "params.py",
-        "{name: rules[name] for name in rules if name in found",
-        "{name: rules[name] for name in found",
+        "{name: rules[name] for name in rules if name in listed",
+        "{name: rules[name] for name in listed",
         ("tests/contracts/test_params.py",),
     ),
     Mutant(

@@ -13,7 +13,7 @@ from pcbench.report import figures, methods, panels, writing
 from pcbench.report.claims import CLAIMS
 from pcbench.report.ledger.words import NOT_TESTED, REFUTED, REPRODUCED
 from pcbench.report.results import Source, TaskResults
-from pcbench.report.table import STAGE_OF, Table, labels_of
+from pcbench.report.table import STAGE_OF, Table, labels_of, labels_shared
 
 NOT_RECORDED = "not recorded"
 _MANY = 24  # characters
@@ -131,7 +131,7 @@ def _facts(tasks, metrics):
     if weights:
         text = f"{writing.span(weights, writing.ulps)} ULP"
         facts.append(("exact", text, "largest distance of Z-IL’s weights from BP’s at any update, task and seed"))
-    trained, timed = labels_of(task.train for task in tasks), labels_of(task.cost for task in tasks)
+    trained, timed = labels_shared(task.train for task in tasks), labels_of(task.cost for task in tasks)
     for rule in [rule for rule in trained if rule not in (REFERENCE, "zil")]:
         gaps = [100 * (task["accuracy"][rule]["mean"] - task["accuracy"][REFERENCE]["mean"]) for task in known]
         meaning = f"points of test accuracy by which {trained[rule]}, which is not exact, differs from BP"

@@ -176,6 +176,14 @@ def labels_of(sources: Iterable[Source]) -> dict[str, str]:
     return {record["rule"]: record["label"] for source in sources for record in source.records}
 
 
+def labels_shared(sources: Iterable[Source]) -> dict[str, str]:
+    """As `labels_of`, of the rules that every one of the results has."""
+    sources = list(sources)
+    return {
+        rule: label for rule, label in labels_of(sources).items() if all(rule in source.by_rule for source in sources)
+    }
+
+
 def flat(cell: Result) -> dict[str, Any]:
     """A figure's parts for machines, each in a column of its own: ``{"ratio.median": 1.2, ...}``; None is empty."""
     found: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from pcbench.report.claims import CLAIMS
 from pcbench.report.conditions import conditions, free_energy
 from pcbench.report.conformance import conformance
 from pcbench.report.results import Source, TaskResults
-from pcbench.report.table import Group, Table, exported, labels_of, range_of, rows_of, section
+from pcbench.report.table import Group, Table, exported, labels_of, labels_shared, range_of, rows_of, section
 from pcbench.report.writing import BIT_IDENTICAL, MISSING
 
 
@@ -205,7 +205,7 @@ def _claims(tasks, metrics):
 
 
 def _headline(tasks, metrics):
-    trained, timed = labels_of(task.train for task in tasks), labels_of(task.cost for task in tasks)
+    trained, timed = labels_shared(task.train for task in tasks), labels_of(task.cost for task in tasks)
     timed = {rule: timed[rule] for rule in ("zil", "zil-captured", "il-20") if rule in timed}
     heads = ("task", "equal gradients", "equal weights", *(f"{label}, %" for label in trained.values()))
     heads += tuple(f"{label}, time" for label in timed.values())

@@ -306,6 +306,7 @@ def measured(tmp_path_factory):
     parameters["tasks"][TASK]["model"] = {"hidden": 8}
     for stage in ("exactness", "proof", "conformance", "cost", "train"):
         parameters[stage]["rules"] = ["bp", "zil"] if stage in ("cost", "train") else ["zil"]
+    del parameters["train"]["only"]
     parameters["conformance"]["grids"] = {}
     parameters["conditions"] |= {"gammas": [0.5, 1], "sigmas": [0, 0.01]}
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))

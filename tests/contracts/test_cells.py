@@ -30,7 +30,7 @@ def parameters():
     whole = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     whole["tasks"][TASK]["model"] = {"hidden": 8}
     whole["exactness"] |= {"dtypes": ["float32"], "seeds": [0, 1], "rules": ["zil"]}
-    whole["train"]["rules"] = ["bp", "zil"]
+    whole["train"] = {"rules": ["bp", "zil"]}
     return whole
 
 

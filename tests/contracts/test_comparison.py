@@ -35,7 +35,7 @@ TASK = "digits-mlp"
 def parameters(seeds=(0, 1)):
     """Two epochs of three updates."""
     found = params.load(ROOT / "params.yaml")
-    found["train"]["rules"] = ["bp", "zil"]
+    found["train"] = {"rules": ["bp", "zil"]}
     found["tasks"][TASK] |= {"batch_size": 32, "model": {"hidden": 6}}
     found["profiles"]["smoke"] = {"seeds": list(seeds), "rounds": 4, "zoo": [], "scaling": [], "tasks": {TASK: 2}}
     return found

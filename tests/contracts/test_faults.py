@@ -36,7 +36,7 @@ class Place:
     def __init__(self, folder, digits):
         self.folder = folder
         whole = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        whole["train"]["rules"] = ["bp", "zil"]
+        whole["train"] = {"rules": ["bp", "zil"]}
         whole["tasks"][TASK]["model"] = {"hidden": 8}
         whole["profiles"]["smoke"] |= {"seeds": [0, 1], "rounds": 1}
         whole["profiles"]["smoke"]["tasks"] = {TASK: 2}

@@ -144,6 +144,10 @@ REFUSED = [
     ("cost/warmup", -1, f"cost.warmup is -1: {LEAST_0}"),
     ("cost/rules", ["zil"], "cost.rules is ['zil']: 'bp', the reference, must be among them"),
     ("train/rules", ["zil"], "train.rules is ['zil']: 'bp', the reference, must be among them"),
+    ("train/only", {"bp": ["digits-mlp"]}, "train.only names 'bp', which train.rules has for every task"),
+    ("train/only", {"gamma-half": []}, "train.only.gamma-half is []: list should have at least 1 item"),
+    ("train/only", {"gamma-half": ["digits-svm"]}, "train.only.gamma-half names 'digits-svm', which `tasks` does not"),
+    ("train/only", {"gamma": ["digits-mlp"]}, "train.rules names 'gamma', which `rules` does not have"),
     ("scaling/rules", ["zil"], "scaling.rules is ['zil']: 'bp', the reference, must be among them"),
     ("proof/rules", ["il-2"], "proof.rules is ['il-2']: 'zil', whose certificate it is, must be among them"),
     ("scaling/axes/depth/sizes", [0, 1], f"scaling.axes.depth.sizes.0 is 0: {LEAST_1}"),
@@ -195,9 +199,20 @@ def test_unknown_names_are_listed_with_those_that_exist():
 
 
 def test_a_section_has_its_rules_entries_in_the_order_of_the_table():
-    whole = changed("train/rules", ["il-20", "bp"])
-    assert list(params.section(whole, "train")["rules"].items()) == [(n, OWN["rules"][n]) for n in ("bp", "il-20")]
+    whole = changed("cost/rules", ["il-20", "bp"])
+    assert list(params.section(whole, "cost")["rules"].items()) == [(n, OWN["rules"][n]) for n in ("bp", "il-20")]
     assert params.section(OWN, "zoo") == OWN["zoo"]
+
+
+def test_a_rule_that_some_tasks_alone_are_trained_by_is_a_parameter_of_theirs_alone():
+    whole = changed("train/only", {"gamma-half": ["digits-mlp"]})
+    of_task = {name: params.of_stage(whole, "smoke", "train", name)["train"] for name in ("digits-mlp", "digits-cnn")}
+    assert list(of_task["digits-mlp"].pop("rules")) == ["bp", "zil", "gamma-half", "il-20"]
+    assert list(of_task["digits-cnn"].pop("rules")) == ["bp", "zil", "il-20"]
+    assert of_task["digits-mlp"] == of_task["digits-cnn"] == {}
+    assert "gamma-half" in params.section(whole, "train")["rules"]  # whose code and numbers the stage depends on
+    none = changed("train/only", ...)
+    assert list(params.section(none, "train")["rules"]) == ["bp", "zil", "il-20"]
 
 
 def test_an_axis_that_is_not_measured_is_named_with_those_that_are():

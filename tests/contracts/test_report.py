@@ -107,7 +107,8 @@ def made(tmp_path_factory):
             write_sidecar(folder / stage / f"{name}.json", made_of, dataset.sha256)
         for seed in (0, 1):
             checkpoint = folder / f"{name}-{seed}.pt"
-            result = train(matched, settings["train"], seed, 1, checkpoint)
+            trained = params.of_stage(whole, "default", "train", name)["train"]
+            result = train(matched, trained, seed, 1, checkpoint)
             write_json(folder / "train" / name / f"seed-{seed}.json", result)
         write_sidecar(folder / "train" / name, params.of_stage(whole, "default", "train", name), dataset.sha256)
     write_json(folder / "zoo" / "squeezenet1_1.json", zoo.zoo("squeezenet1_1", whole["zoo"]))
@@ -485,6 +486,7 @@ def test_a_profile_of_the_reference_alone_has_a_report_in_which_nothing_is_repro
     controls = {"exactness": "il-20", "proof": "il-2", "conformance": "zil-state", "conditions": "zil-state"}
     for stage, rule in {"cost": "bp", "train": "bp", **controls}.items():
         whole[stage]["rules"] = [rule]
+    del whole["train"]["only"]
     whole["profiles"]["default"] |= {"zoo": [], "scaling": []}
     whole["conformance"]["grids"] = {}
     for path in [*results.rglob("*.json")]:

@@ -127,6 +127,7 @@ class Copy:
         numbers["conditions"]["free_energy"]["evaluations"] = 20
         for stage in (*params.OF_TASKS, "scaling"):
             numbers[stage]["rules"] = [rule for rule in numbers[stage]["rules"] if rule in kept]
+        numbers["train"].pop("only", None)
         grids = numbers["conformance"]["grids"]
         numbers["conformance"]["grids"] = {rule: grid for rule, grid in grids.items() if rule in kept}
         if data:
