@@ -29,7 +29,7 @@ class Copy:
         shutil.copytree(ROOT / "pcbench", folder / "pcbench", ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("params.yaml", "expectations.yaml", "requirements.lock", "dvc.yaml"):
             shutil.copy(ROOT / name, folder)
-        for name in ("profiles", "benchmarks"):
+        for name in ("profiles", "benchmarks/peers/results"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def run(self, *arguments):
