@@ -75,7 +75,7 @@ class HalfOfSome(Half):
 def planted(mlp, monkeypatch, engine):
     """What is measured of an engine in Z-IL's place, and the verdict."""
     monkeypatch.setitem(ENGINES, "zil", engine)
-    records = of_rule(mlp, SETTINGS, "zil")
+    records = of_rule(mlp, SETTINGS, "zil")["results"]
     return records, verdict(records)
 
 
@@ -120,13 +120,13 @@ def test_the_same_gradients_by_other_operations_are_bit_identical_and_no_program
 
 
 def test_zil_is_the_program_and_its_state_form_is_rounding(mlp):
-    zil, state = (verdict(of_rule(mlp, SETTINGS, rule)) for rule in ("zil", "zil-state"))
+    zil, state = (verdict(of_rule(mlp, SETTINGS, rule)["results"]) for rule in ("zil", "zil-state"))
     assert (zil["verdict"], zil["by"], told(zil)) == ("equal", "program", "the same program")
     assert state["verdict"] == told(state) == "equal up to rounding" and 0 < state["relative_l2"] < 1e-10
 
 
 def test_fixed_prediction_has_backpropagations_numbers_from_the_largest_level_on(mlp):
-    records = of_rule(mlp, SETTINGS, "fixed-prediction")
+    records = of_rule(mlp, SETTINGS, "fixed-prediction")["results"]
     reached = {tuple(r["options"].values()) for r in records if r["metrics"]["l2"] == 0}
     depth = levels(mlp)
     assert reached == {(steps, 1.0) for steps in (depth, 20)}
@@ -135,7 +135,7 @@ def test_fixed_prediction_has_backpropagations_numbers_from_the_largest_level_on
 
 def test_one_step_of_error_optimisation_scales_the_first_layer_alone_to_the_bit(mlp):
     """Its input is clamped; every other layer learns at values that the errors have moved, the more the larger γ."""
-    records = [record for record in of_rule(mlp, SETTINGS, "one-step") if record["dtype"] == "float64"]
+    records = [record for record in of_rule(mlp, SETTINGS, "one-step")["results"] if record["dtype"] == "float64"]
     names = list(records[0]["metrics"]["scales"])
     for record in records:
         gamma, scales = record["options"]["gamma"], record["metrics"]["scales"]
@@ -147,7 +147,7 @@ def test_one_step_of_error_optimisation_scales_the_first_layer_alone_to_the_bit(
 
 
 def test_a_result_is_a_json_value_with_a_record_for_each_setting(mlp, tmp_path):
-    result = conformance(mlp, [of_rule(mlp, SETTINGS, rule) for rule in ("zil", "strict")])
+    result = conformance(mlp.task, [of_rule(mlp, SETTINGS, rule) for rule in ("zil", "strict")])
     head = {key: result[key] for key in ("schema", "stage", "task", "family", "levels")}
     assert head == {"schema": 1, "stage": "conformance", "task": "digits-mlp", "family": "mlp", "levels": 3}
     assert [r["options"] for r in result["results"] if r["rule"] == "strict"] == [{"steps": t} for t in (1, 3, 20)]
