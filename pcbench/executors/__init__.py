@@ -103,7 +103,7 @@ def attempt(cell: Cell, root: str, node: str) -> dict[str, Any] | Failed:
         return work(cell, root)
     except Exception as error:
         why = f"{failure(cell, error).failed} (on {platform.node()})"
-        return Failed(why, again=True, node=node) if isinstance(error, NodeFault | DataError) else Failed(why)
+        return Failed(why, again=True, node=node) if isinstance(error, NodeFault | DataError | OSError) else Failed(why)
 
 
 def gpus(cell: Cell) -> int:

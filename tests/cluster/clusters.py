@@ -20,6 +20,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 RAY = Path(sys.executable).with_name("ray")
 CELLS = "exactness:digits-mlp,train:digits-mlp"  # eight, of some tenths of a second
+# Enough epochs that something can happen to a training.
+LONG = {"profiles.smoke.tasks.digits-mlp": 60, "exactness.dtypes": ["float32"]}
+STARTED: list[subprocess.Popen[str]] = []  # in this test
 PATIENCE = 300  # seconds; a machine may be busy with something else
 
 
@@ -72,7 +75,9 @@ class Checkout:
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "COLUMNS": "200", **variables}
         environment["GIT_CEILING_DIRECTORIES"] = str(self.folder.parent)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=self.folder, env=environment, **pipes)
+        process = subprocess.Popen(command, cwd=self.folder, env=environment, **pipes)
+        STARTED.append(process)
+        return process
 
     def drive(self, executor, asked, options=(), **variables):
         """Start computing cells."""
@@ -211,6 +216,7 @@ TaskPlugin=task/none
 MpiDefault=none
 ReturnToService=2
 SlurmdTimeout=10
+KillWait=2
 # What a lost node was computing waits as long as its credentials are valid.
 AuthInfo=cred_expire=15
 SelectType=select/cons_tres

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from clusters import CELLS, RAY, Checkout, Ray, Slurm, ended
+from clusters import CELLS, RAY, STARTED, Checkout, Ray, Slurm, ended
 
 
 def _lacking(executor):
@@ -22,6 +22,18 @@ def _lacking(executor):
     if executor == "slurm" and not (shutil.which("slurmctld") and shutil.which("slurmd") and shutil.which("squeue")):
         return "Slurm is not installed: apt-get install slurmctld slurmd slurm-client"
     return None
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left():
+    """What a test that fails has not waited for."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
 
 
 @pytest.fixture
@@ -68,7 +80,7 @@ def locally(tmp_path_factory):
     def records(changed=(), asked=CELLS):
         key = repr((changed, asked))
         if key not in known:
-            checkout = Checkout(tmp_path_factory.mktemp("local"), changed)
+            checkout = Checkout(tmp_path_factory.mktemp("local") / "here", changed)
             outcomes, code, wrong = ended(checkout.drive("local", asked))
             assert code == 0 and not any(outcomes.values()), wrong
             known[key] = checkout.records()

@@ -4,12 +4,9 @@ Aimed at: other bits on another node, and at what a fault loses, does twice or l
 """
 
 import pytest
-from clusters import CELLS, Checkout, Stored, ended, until
+from clusters import CELLS, LONG, Checkout, Stored, ended, until
 
 pytestmark = pytest.mark.slow
-
-# Enough epochs that something can happen to a training.
-LONG = {"profiles.smoke.tasks.digits-mlp": 12, "exactness.seeds": [0], "exactness.dtypes": ["float32"]}
 
 
 def computed(checkout, cluster, asked=CELLS):

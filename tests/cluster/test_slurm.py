@@ -6,11 +6,9 @@ Aimed at: jobs that nobody cancels, or that end without a word.
 import signal
 
 import pytest
-from clusters import CELLS, Checkout, Stored, ended, until
+from clusters import CELLS, LONG, Checkout, Stored, ended, until
 
 pytestmark = pytest.mark.slow
-
-LONG = {"profiles.smoke.tasks.digits-mlp": 12}
 
 
 @pytest.fixture
@@ -39,7 +37,9 @@ def test_a_controller_that_is_restarted_is_waited_for(node, tmp_path, locally):
 
 
 def test_a_job_that_somebody_cancels_is_submitted_once_more_and_then_reported(node, tmp_path):
-    checkout = Checkout(tmp_path / "here", {**LONG, "profiles.smoke.seeds": [0]})
+    # Long enough that what is cancelled, and has a moment for its end, is not finished by then.
+    changed = {"profiles.smoke.tasks.digits-mlp": 100, "profiles.smoke.seeds": [0]}
+    checkout = Checkout(tmp_path / "here", changed)
     process = checkout.drive("slurm", CELLS, **node.variables)
     for _ in range(2):
         until("a training is under way", lambda: [*checkout.folder.rglob("train/digits-mlp/*.running")])
