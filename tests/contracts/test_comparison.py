@@ -227,6 +227,8 @@ def timings(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("timings") / "smoke"
     whole = parameters()
     result = cost.cost(of(whole, dataset), params.section(whole, "cost"), rounds=4)
+    for record in result["results"]:  # how busy this machine is decides no test
+        record["metrics"]["seconds"]["samples"] = [0.010, 0.011, 0.009, 0.010]
     write_json(folder / f"cost/{TASK}.json", result)
     write_sidecar(folder / f"cost/{TASK}.json", params.of_stage(whole, "smoke", "cost", TASK), dataset.sha256)
     return folder
