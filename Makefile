@@ -70,7 +70,7 @@ test-wild: $(WILD)/.installed ## Z-IL against BP on models of timm, transformers
 	@echo "==> one model a process; what .pcbench/wild already holds is not run again"
 	@$(WILD)/bin/python tests/wild/families/run.py $(ARGS)
 
-test-cluster: $(CLUSTER)/.installed ## cells on Ray, and on Slurm if it is installed, with nodes that are lost (half an hour; as root)
+test-cluster: $(CLUSTER)/.installed ## cells on Ray, and on Slurm if it is installed, with nodes that are lost (long; as root)
 	@echo "==> pytest in $(CLUSTER)"
 	@PATH="$(CURDIR)/$(CLUSTER)/bin:$$PATH" pytest tests/cluster -n 0 -m '' -rs $(ARGS)
 
