@@ -168,7 +168,7 @@ def test_a_folder_of_another_user_is_refused_before_the_work(tmp_path):
         f"check_writable({str(home / 'results/a.json')!r})"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode and "PCBenchError: cannot write to" in done.stderr and "Permission denied" in done.stderr
+    assert done.returncode and "NodeFault: cannot write to" in done.stderr and "Permission denied" in done.stderr
 
 
 def test_a_probe_leaves_nothing_behind(tmp_path):
