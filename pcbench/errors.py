@@ -1,11 +1,16 @@
 """Errors that a user can cause: each names the offender and the remedy; the command line prints it and exits with 2."""
 
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class PCBenchError(Exception):
@@ -70,6 +75,25 @@ def _module(selves: list[Any]) -> str | None:
         return None
     path = next((name for name, each in modules[0].named_modules() if each is modules[-1]), "")
     return f"{path!r} ({type(modules[-1]).__name__})" if path else type(modules[-1]).__name__
+
+
+def running(model: "nn.Module") -> str:
+    """Name the module of ``model`` whose forward is running, and the user's line that it is at."""
+    import torch  # a command line that only prints an error does without
+
+    libraries = tuple(str(Path(file).parent) for file in (torch.__file__, __file__))
+    frame: FrameType | None = sys._getframe(1)
+    line, module = None, None
+    paths = {id(m): path for path, m in model.named_modules()}
+    while frame is not None:
+        if line is None and not frame.f_code.co_filename.startswith(libraries):
+            line = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        owner = frame.f_locals.get("self")
+        if module is None and id(owner) in paths:
+            module = owner
+        frame = frame.f_back
+    module = model if module is None else module
+    return f"{paths[id(module)] or 'the model'!r} ({type(module).__name__}), {line or 'unknown line'},"
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from torch.overrides import _pop_mode_temporarily
 
 from pcbench.arguments import mapped, tensors_in, writes
-from pcbench.errors import PCBenchError, UnsupportedModule, told
+from pcbench.errors import PCBenchError, UnsupportedModule, running, told
 from pcbench.passing import Edge, edge_of
 from pcbench.randomness import random_state, set_random_state
 from pcbench.values import SEEING, Tensor, Values
@@ -84,8 +84,8 @@ class Recording(Values):
         out = super().__torch_function__(func, types, args, kwargs)
         if any(tensor._version != version for tensor, version in versions):
             raise UnsupportedModule(
-                f"{self.where()} writes into a value under no_grad, past its gradient, which inference in state form cannot "
-                "repeat at other values; Z-IL in error form can learn it"
+                f"{running(self._model)} writes into a value under no_grad, past its gradient, which inference in state "
+                "form cannot repeat at other values; Z-IL in error form can learn it"
             )
         self._derive(out, arguments)
         return out
@@ -109,9 +109,9 @@ class Recording(Values):
             # A write to its base gives a view another history, and nobody sees that arise.
             if not tensor._is_view() or isinstance(edge[0], torch._C._FunctionBase):
                 raise UnsupportedModule(
-                    f"{self.where()} reads a value that {edge[0].name()} made unseen (a compiled part, an alias of an "
-                    "autograd function's `apply`, torch.func or torch.autograd.grad inside forward), so that it cannot be "
-                    "evaluated at other values; Z-IL in error form can learn it, inference in state form cannot"
+                    f"{running(self._model)} reads a value that {edge[0].name()} made unseen (a compiled part, an alias of "
+                    "an autograd function's `apply`, torch.func or torch.autograd.grad inside forward), so that it cannot "
+                    "be evaluated at other values; Z-IL in error form can learn it, inference in state form cannot"
                 )
             base, view = self.value(_base(tensor)), _geometry(tensor)
             self._add(Operation("view", lambda at: (view(at(base)),), (base,)), [edge])
@@ -138,8 +138,8 @@ class Recording(Values):
         ]
         if any(id(owner) not in bases for owner in changed) or (len(bases) < len(targets) and not named):
             raise UnsupportedModule(
-                f"{self.where()} writes in place by {func.__name__}, which inference in state form cannot repeat at other "
-                "values; use an out-of-place operation"
+                f"{running(self._model)} writes in place by {func.__name__}, which inference in state form cannot repeat "
+                "at other values; use an out-of-place operation"
             )
         outputs = [tensor for tensor in tensors_in(out) if tensor.requires_grad]
         kept = [i for i, t in enumerate(outputs) if not any(t is items[target] for target in targets)]
@@ -190,14 +190,14 @@ class Recording(Values):
 
     def _differentiated(self, *args, **kwargs):
         raise UnsupportedModule(
-            f"{self.where()} calls torch.autograd.grad inside forward: Z-IL in error form can learn it, inference in state "
-            "form cannot evaluate it at other values"
+            f"{running(self._model)} calls torch.autograd.grad inside forward: Z-IL in error form can learn it, inference "
+            "in state form cannot evaluate it at other values"
         )
 
     def _hooked(self, *args, **kwargs):
         raise UnsupportedModule(
-            f"{self.where()} hooks gradients, which inference in state form has other ones of at every time step; Z-IL in "
-            "error form can learn it"
+            f"{running(self._model)} hooks gradients, which inference in state form has other ones of at every time step; "
+            "Z-IL in error form can learn it"
         )
 
     _retain = _hooked

@@ -14,11 +14,8 @@ autograd nodes in the order in which PyTorch's engine would visit them, so that 
 Histories that arose unseen (custom functions, compiled or scripted parts, C++ extensions) consist of such nodes too.
 """
 
-import os
-import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from types import FrameType
 from typing import Any, NoReturn, Self, cast, overload
 from weakref import ref
 
@@ -30,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 
 from pcbench.arguments import differentiable, listed, mapped, tensors_in, writes
 from pcbench.aside import off, seeing, unnoticed
-from pcbench.errors import UnsupportedModule
+from pcbench.errors import UnsupportedModule, running
 from pcbench.parallel import check_wrappers, found_behind, in_parallel
 from pcbench.passing import (
     NODES_TELL,
@@ -46,7 +43,6 @@ from pcbench.passing import (
 )
 from pcbench.untold import Untold, shown
 
-_LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
 Tensor = torch.Tensor
 _SET_HOOKS: Any = vars(torch._C.TensorBase)["_backward_hooks"].__set__
 
@@ -312,8 +308,8 @@ class Values(TorchFunctionMode):
     def _hooked(self, tensor, hook):
         if getattr(getattr(hook, "__code__", None), "co_filename", "") == torch.autograd.graph.__file__:
             raise UnsupportedModule(
-                f"{self.where()} registers one hook on the gradients of several values, which no pass of the engine has "
-                "together; register a hook on each"
+                f"{running(self._model)} registers one hook on the gradients of several values, which no pass of the engine "
+                "has together; register a hook on each"
             )
         self._hand_out(tensor)
         return Tensor.register_hook(tensor, hook)
@@ -355,8 +351,8 @@ class Values(TorchFunctionMode):
             UnsupportedModule: always; names the module and the line.
         """
         raise UnsupportedModule(
-            f"{self.where()} calls backward() inside forward, or asks for gradients of edges alone, before anything is known "
-            "of the rest of the network's error; compute it outside, or use torch.autograd.grad on tensors"
+            f"{running(self._model)} calls backward() inside forward, or asks for gradients of edges alone, before anything "
+            "is known of the rest of the network's error; compute it outside, or use torch.autograd.grad on tensors"
         )
 
     def _differentiated(
@@ -374,7 +370,7 @@ class Values(TorchFunctionMode):
         """`torch.autograd.grad` inside a forward: the same local products, which are values in their turn."""
         if is_grads_batched:
             raise UnsupportedModule(
-                f"{self.where()} calls torch.autograd.grad with is_grads_batched; use torch.func.vmap"
+                f"{running(self._model)} calls torch.autograd.grad with is_grads_batched; use torch.func.vmap"
             )
         outputs, inputs = listed(outputs), [_origin(x) for x in listed(inputs)]
         given = [None] * len(outputs) if grad_outputs is None else listed(grad_outputs)
@@ -390,21 +386,6 @@ class Values(TorchFunctionMode):
             zeros = [torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in shapes]
             found = [zero if gradient is None else gradient for zero, gradient in zip(zeros, found, strict=True)]
         return tuple(found)
-
-    def where(self) -> str:
-        """Name the module that is running and the user's line."""
-        frame: FrameType | None = sys._getframe(1)
-        line, module = None, None
-        paths = {id(m): path for path, m in self._model.named_modules()}
-        while frame is not None:
-            if line is None and not frame.f_code.co_filename.startswith(_LIBRARIES):
-                line = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-            owner = frame.f_locals.get("self")
-            if module is None and isinstance(owner, nn.Module) and id(owner) in paths:
-                module = owner
-            frame = frame.f_back
-        module = self._model if module is None else module
-        return f"{paths[id(module)] or 'the model'!r} ({type(module).__name__}), {line or 'unknown line'},"
 
 
 _SPECIAL = {
