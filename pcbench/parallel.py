@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
 from pcbench.aside import Patches, off
 from pcbench.errors import UnsupportedModule
+from pcbench.passing import dependencies
 
 
 def in_parallel() -> bool:
@@ -45,7 +46,10 @@ def check_wrappers(model: nn.Module) -> None:
 
 
 def found_behind(kind: type[TorchFunctionMode]) -> Patches:
-    """Patches that show DistributedDataParallel ``kind.behind(outputs)`` beside the outputs of its forward."""
+    """Patches that show DistributedDataParallel what lies behind the outputs of its forward where a mode of ``kind`` is on.
+
+    That is, beside the outputs, a view of each tensor without history on the way to them: it has that tensor in its graph.
+    """
 
     def make(undo):
         find = distributed._find_tensors
@@ -54,7 +58,8 @@ def found_behind(kind: type[TorchFunctionMode]) -> Patches:
             mode = _get_current_function_mode()
             with off(kind):
                 found = list(find(outputs))
-            return [*found, *mode.behind(found)] if isinstance(mode, kind) else found
+                behind = dependencies(mode, found) if isinstance(mode, kind) else ()
+                return [*found, *(place.view_as(place) for place in behind if isinstance(place, torch.Tensor))]
 
         undo.enter_context(patch.object(distributed, "_find_tensors", find_tensors))
 

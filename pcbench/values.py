@@ -38,7 +38,6 @@ from pcbench.passing import (
     Route,
     accumulator,
     by_engine,
-    dependencies,
     edge_of,
 )
 from pcbench.untold import Untold, shown
@@ -338,11 +337,6 @@ class Values(TorchFunctionMode):
 
     def saving(self, hooks: saved_tensors_hooks) -> None:
         """What operations save is theirs."""
-
-    def behind(self, outputs: Sequence[Tensor]) -> list[Tensor]:
-        """Views of all that is read without history on the way to ``outputs``, each of which has it in its graph."""
-        with off(Values):
-            return [place.view_as(place) for place in dependencies(self, outputs) if isinstance(place, Tensor)]
 
     def engine_started(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse what differentiates past this mode: it would find what one vertex has made, and take that for all.

@@ -386,8 +386,8 @@ MUTANTS = (
     Mutant(
         "data parallel: what is read by an earlier vertex counts as unused",
         "parallel.py",
-        "[*found, *mode.behind(found)] if isinstance(mode, kind) else found",
-        "found",
+        "dependencies(mode, found) if isinstance(mode, kind) else ()",
+        "()",
         (DATA_PARALLEL,),
     ),
     Mutant(
