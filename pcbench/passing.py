@@ -31,8 +31,23 @@ class _Local(Protocol):
     def metadata(self, node: Node) -> Sequence[Any]: ...
 
 
-class Everywhere:
+class _Way:
+    """A way of errors, along which nothing is counted or handed over."""
+
+    # Whether no other errors will follow, so that what a visited node holds can be freed.
+    last: bool
+
+    def arrived(self, place: Node | Tensor) -> None:
+        """Nothing to count."""
+
+    def learn(self, gradients: dict[Tensor, Tensor]) -> None:
+        """Gradients stay where they are."""
+
+
+class Everywhere(_Way):
     """The way of errors that are to reach every parameter."""
+
+    last = True
 
     def leads_through(self, node: Node) -> bool:
         """Whether errors go to a node."""
@@ -42,12 +57,6 @@ class Everywhere:
 
     def passed(self, node: Node, errors: Sequence[Tensor | None]) -> None:
         """Nothing to keep."""
-
-    def arrived(self, place: Node | Tensor) -> None:
-        """Nothing to count."""
-
-    def learn(self, gradients: dict[Tensor, Tensor]) -> None:
-        """Gradients stay where they are."""
 
 
 class Learning(Everywhere):
@@ -59,9 +68,8 @@ class Learning(Everywhere):
 
     def __init__(self, values: _Local, outputs: Sequence[Tensor]) -> None:
         self._missing = dependencies(values, outputs)
-        self._ready: list[
-            Tensor | None
-        ] = []  # since the last visit: tensors whose gradients are whole; None for a node
+        # What has become ready since the last visit: a tensor when its gradient is whole; None stands for a node.
+        self._ready: list[Tensor | None] = []
         self._whole = 0  # how many of these are tensors
         self._waiting = 0  # nodes that have become ready before
 
@@ -90,8 +98,10 @@ class Learning(Everywhere):
         self._ready.clear()
 
 
-class Route:
+class Route(_Way):
     """The way of errors that are to reach certain values: the nodes from which they do, and the errors of the values."""
+
+    last = False
 
     def __init__(self, values: _Local, outputs: Sequence[Tensor], inputs: Sequence[Edge | Tensor]) -> None:
         self.errors: dict[Edge, Tensor | None] = {}
@@ -125,12 +135,6 @@ class Route:
     def passed(self, node: Node, errors: Sequence[Tensor | None]) -> None:
         """Keep the errors of a node's values that are asked for."""
         self.errors.update(((node, i), error) for i, error in enumerate(errors) if (node, i) in self._wanted)
-
-    def arrived(self, place: Node | Tensor) -> None:
-        """Nothing to count."""
-
-    def learn(self, gradients: dict[Tensor, Tensor]) -> None:
-        """Gradients stay where they are."""
 
 
 class Pending:
@@ -193,16 +197,19 @@ def edge_of(tensor: Tensor) -> Edge | None:
     return None if node is None else (node, tensor.output_nr)
 
 
-def accumulator(leaf: Tensor) -> Node:
-    """The node that adds gradients to a tensor without history."""
-    node: Any = leaf.view_as(leaf).grad_fn
-    return node.next_functions[0][0]
+def entrance(output: Tensor) -> Edge:
+    """Where an error of ``output`` sets out: its gradient edge or, without history, that of the node that adds gradients."""
+    edge = edge_of(output)
+    if edge is None:
+        node: Any = output.view_as(output).grad_fn
+        edge = node.next_functions[0]
+    return edge
 
 
 def dependencies(values: _Local, outputs: Sequence[Tensor]) -> dict[Node | Tensor, int]:
     """How many edges behind ``outputs`` lead to each node, and to each tensor without history, in all vertices together."""
     found: dict[Node | Tensor, int] = {}
-    pending: list[Any] = [edge_of(output) or (accumulator(output), 0) for output in outputs if output.requires_grad]
+    pending: list[Any] = [entrance(output) for output in outputs if output.requires_grad]
     while pending:
         place: Any = values.resolved(*pending.pop())
         if isinstance(place, tuple):

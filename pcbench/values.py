@@ -16,7 +16,7 @@ Histories that arose unseen (custom functions, compiled or scripted parts, C++ e
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from typing import Any, NoReturn, Self, cast, overload
+from typing import Any, NoReturn, Self
 from weakref import ref
 
 import torch
@@ -36,9 +36,9 @@ from pcbench.passing import (
     Learning,
     Pending,
     Route,
-    accumulator,
     by_engine,
     edge_of,
+    entrance,
 )
 from pcbench.untold import Untold, shown
 
@@ -155,33 +155,7 @@ class Values(TorchFunctionMode):
 
     # Backward: how errors travel.
 
-    @overload
-    def pass_back(
-        self,
-        outputs: list[Tensor],
-        errors: Sequence[Tensor],
-        inputs: None = None,
-        create_graph: bool = False,
-        learn: bool = False,
-    ) -> dict[Tensor, Tensor]: ...
-
-    @overload
-    def pass_back(
-        self,
-        outputs: list[Tensor],
-        errors: Sequence[Tensor],
-        inputs: Sequence[Edge | Tensor],
-        create_graph: bool = False,
-    ) -> list[Tensor | None]: ...
-
-    def pass_back(
-        self,
-        outputs: list[Tensor],
-        errors: Sequence[Tensor],
-        inputs: Sequence[Edge | Tensor] | None = None,
-        create_graph: bool = False,
-        learn: bool = False,
-    ) -> dict[Tensor, Tensor] | list[Tensor | None]:
+    def pass_back(self, outputs: list[Tensor], errors: Sequence[Tensor], learn: bool = False) -> dict[Tensor, Tensor]:
         """Send errors back through all vertices, each visited once, when all of its error has arrived.
 
         The code carries −ε, the sign that optimizers descend.
@@ -189,33 +163,39 @@ class Values(TorchFunctionMode):
         Args:
             outputs: tensors; the list is emptied, so that each vertex is freed as soon as it has passed its error on.
             errors: one for each of them, of its shape.
-            inputs: the gradient edges, or tensors without history, whose errors are asked for, only; None asks for all that
-                are read without history (parameters).
-            create_graph: whether the errors can be differentiated in their turn.
             learn: whether each gradient is added to its tensor's ``grad`` as soon as it is whole, instead of being returned.
 
         Returns:
-            ``{tensor: gradient}``, or with ``inputs`` one gradient or None for each of them.
+            ``{tensor: gradient}`` of all that are read without history (parameters).
 
         Raises:
             UnsupportedModule: an error arrived at a vertex that had already passed its error on.
         """
-        route: Any = Route(self, outputs, inputs) if inputs is not None else Everywhere()
-        if learn:
-            route = Learning(self, outputs)
+        route = Learning(self, outputs) if learn else Everywhere()
+        return self._pass(outputs, errors, route, create_graph=False)
+
+    def _pass(self, outputs, errors, route, create_graph):
+        """Send errors along a route of `pcbench.passing`; return the gradients of what is read without history there.
+
+        Args:
+            outputs: see `pass_back`.
+            errors: see `pass_back`.
+            route: where they are to go.
+            create_graph: whether the errors can be differentiated in their turn.
+        """
         pending = Pending(self, route)
         self._find_hooked()
         with off(Values), torch.set_grad_enabled(create_graph):
             for error in errors:
                 output = outputs.pop(0)
-                pending.arrive(*cast(Edge, edge_of(output) or (accumulator(output), 0)), error)
+                pending.arrive(*entrance(output), error)
                 del output
             route.learn(pending.leaves)
             while pending:
                 node, arrived = pending.pop()
                 if not NODES_TELL:
                     self._untold.visiting(node)
-                if inputs is None:
+                if route.last:
                     self._forget(node, len(arrived))
                 if create_graph:
                     arrived = [error if error is None else self.leaf(error) for error in arrived]
@@ -225,9 +205,7 @@ class Values(TorchFunctionMode):
                         pending.arrive(following, number, product)
                 del arrived, products, product  # whoever holds a gradient keeps it from becoming `grad`
                 route.learn(pending.leaves)
-        if inputs is None:
-            return pending.leaves
-        return [route.errors.get(x) if isinstance(x, tuple) else pending.leaves.get(x) for x in inputs]
+        return pending.leaves
 
     def _find_hooked(self):
         """Find the nodes that may carry hooks, which only the engine runs: a write moves retained errors to another one."""
@@ -250,11 +228,10 @@ class Values(TorchFunctionMode):
             ]
         # Only the engine runs hooks, and knows what a custom function is to be given, and in which state.
         if custom or (node in self._hooked_nodes and (NODES_TELL or self._untold.has_seen(node))):
-            keep = not isinstance(route, Everywhere)
             errors, products = by_engine(
-                node, errors, self._starts(node, errors), route.goes_on(node), create_graph, keep
+                node, errors, self._starts(node, errors), route.goes_on(node), create_graph, not route.last
             )
-            if not keep:
+            if route.last:
                 self._hooked_nodes.discard(node)
         else:
             products = node(*errors) if route.goes_on(node) else ()
@@ -369,7 +346,9 @@ class Values(TorchFunctionMode):
         outputs, inputs = listed(outputs), [_origin(x) for x in listed(inputs)]
         given = [None] * len(outputs) if grad_outputs is None else listed(grad_outputs)
         errors = [torch.ones_like(o) if g is None else g for o, g in zip(outputs, given, strict=True)]
-        found = self.pass_back(outputs, errors, inputs, create_graph)
+        route = Route(self, outputs, inputs)
+        leaves = self._pass(outputs, errors, route, create_graph)
+        found = [route.errors.get(x) if isinstance(x, tuple) else leaves.get(x) for x in inputs]
         if any(gradient is None for gradient in found) and not (allow_unused or materialize_grads):
             raise RuntimeError(
                 "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True "

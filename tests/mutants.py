@@ -463,8 +463,8 @@ MUTANTS = (
     Mutant(
         "gradients inside forward are constants",
         "values.py",
-        "found = self.pass_back(outputs, errors, inputs, create_graph)",
-        "found = self.pass_back(outputs, errors, inputs)",
+        "self._pass(outputs, errors, route, create_graph)",
+        "self._pass(outputs, errors, route, False)",
         (zil("gradient-penalty"), zil("maml")),
     ),
     Mutant(
