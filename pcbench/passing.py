@@ -201,7 +201,8 @@ def entrance(output: Tensor) -> Edge:
     """Where an error of ``output`` sets out: its gradient edge or, without history, that of the node that adds gradients."""
     edge = edge_of(output)
     if edge is None:
-        node: Any = output.view_as(output).grad_fn
+        with torch.enable_grad():  # errors travel without it
+            node: Any = output.view_as(output).grad_fn
         edge = node.next_functions[0]
     return edge
 

@@ -468,6 +468,13 @@ MUTANTS = (
         (zil("gradient-penalty"), zil("maml")),
     ),
     Mutant(
+        "Z-IL: no error sets out from a parameter",
+        "passing.py",
+        "        with torch.enable_grad():  # errors travel without it\n",
+        "        if True:\n",
+        (LIKE_AUTOGRAD,),
+    ),
+    Mutant(
         "gradients inside forward reach values beside their way",
         "passing.py",
         "return self._leads.get(node, False) or node in self._stops",

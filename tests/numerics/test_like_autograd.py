@@ -168,6 +168,12 @@ def a_gradient_asked_for_by_its_edge(net, h):
 
 
 @case
+def the_gradient_of_a_parameter_by_itself(net, h):
+    (gradient,) = torch.autograd.grad(net.mid.bias, net.mid.bias, torch.full((4,), 0.3))
+    return net.mid(h) * gradient
+
+
+@case
 def a_hook_beside_the_way_of_a_gradient_inside(net, h):
     y, other = net.mid(h), net.mid(torch.ones_like(h))
     other.register_hook(net.given.append)
@@ -321,6 +327,15 @@ def test_gradients_lie_in_memory_as_autograds_do():
         found.append(model)
     assert_same_bits(*map(gradients_of, found))
     assert len({str([p.grad.stride() for p in model.parameters()]) for model in found}) == 1
+
+
+@pytest.mark.usefixtures("_group")
+@pytest.mark.parametrize("make_rule", [Backprop, ZIL])
+def test_a_parameter_may_be_the_loss(make_rule):
+    model = nn.Linear(1, 1)
+    make_rule(model).backward(torch.ones(2, 1), None, lambda outputs, targets: model.bias)
+    assert model.bias.grad == 1
+    assert model.weight.grad is None
 
 
 class Embeds(nn.Module):
