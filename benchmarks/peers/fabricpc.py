@@ -11,7 +11,6 @@ from pathlib import Path
 from benchmarks.peers import under_jax
 from benchmarks.peers.peer import Gradients, Peer, PeerRule
 from benchmarks.peers.problem import Problem
-from pcbench.errors import InvalidParameters
 from pcbench.params import Settings
 
 ENVIRONMENT = ".venv-peers"
@@ -26,15 +25,10 @@ def peer(path: Path | None) -> Peer:
     Raises:
         InvalidParameters: it is not installed, or a path is given.
     """
-    if path is not None:
-        raise InvalidParameters(f"fabricpc is a package, which {ENVIRONMENT} has; leave --path out")
-    under_jax.started("fabricpc", ENVIRONMENT)
-    try:
+    with under_jax.package("fabricpc", ENVIRONMENT, path):
         import fabricpc
         from fabricpc.core.inference import InferenceSGD
         from fabricpc.core.inference_epc import EPCInference
-    except ImportError as error:
-        raise under_jax.absent("fabricpc", ENVIRONMENT) from error
 
     def rule(solver, like, more=""):
         label = solver.__name__ + more

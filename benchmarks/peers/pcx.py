@@ -4,12 +4,12 @@ Inference runs on the loss summed over the batch, and the examples divide the up
 example: at step t the value of layer L − t − 1 moves by −∂F/∂x, and the weights of layer L − t learn.
 """
 
+from importlib import metadata
 from pathlib import Path
 
 from benchmarks.peers import under_jax
 from benchmarks.peers.peer import Gradients, Peer, PeerRule
 from benchmarks.peers.problem import Problem
-from pcbench.errors import InvalidParameters
 from pcbench.params import Settings
 
 ENVIRONMENT = ".venv-peers-pcx"
@@ -24,15 +24,8 @@ def peer(path: Path | None) -> Peer:
     Raises:
         InvalidParameters: it is not installed, or a path is given.
     """
-    if path is not None:
-        raise InvalidParameters(f"pcx is a package, which {ENVIRONMENT} has; leave --path out")
-    under_jax.started("pcx", ENVIRONMENT)
-    try:
-        from importlib import metadata
-
+    with under_jax.package("pcx", ENVIRONMENT, path):
         import pcx.predictive_coding  # noqa: F401
-    except ImportError as error:
-        raise under_jax.absent("pcx", ENVIRONMENT) from error
     return Peer(
         name="pcx",
         title="PCX",

@@ -1,7 +1,9 @@
 """What the libraries that compute with JAX share: its settings, and arrays to and from PyTorch."""
 
 import os
-from types import ModuleType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,28 +14,30 @@ from pcbench.errors import InvalidParameters
 _FLAGS = "--xla_cpu_max_isa=AVX2 --xla_cpu_multi_thread_eigen=false"
 
 
-def started(library: str, environment: str) -> ModuleType:
-    """Import JAX, in double precision and on the processor.
+@contextmanager
+def package(name: str, environment: str, path: Path | None) -> Iterator[None]:
+    """Run the block, which imports a library, with JAX in double precision and on the processor.
 
     Args:
-        library: the adapter that asks.
+        name: the library.
         environment: the environment that has it.
+        path: None; it is a package.
 
     Raises:
-        InvalidParameters: it is not installed.
+        InvalidParameters: it is not installed, or a path is given.
     """
+    if path is not None:
+        raise InvalidParameters(f"{name} is a package, which {environment} has; leave --path out")
     os.environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": _FLAGS}
     try:
         import jax
+
+        jax.config.update("jax_enable_x64", True)
+        yield
     except ImportError as error:
-        raise absent(library, environment) from error
-    jax.config.update("jax_enable_x64", True)
-    return jax
-
-
-def absent(library: str, environment: str) -> InvalidParameters:
-    """The error of a library that is not installed."""
-    return InvalidParameters(f"{library} is not installed here; `make peers` sets up {environment}, which has it")
+        raise InvalidParameters(
+            f"{name} is not installed here; `make peers` sets up {environment}, which has it"
+        ) from error
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:
