@@ -17,7 +17,10 @@ PACKAGE = Path(__file__).resolve().parent
 
 # What no result depends on: names, the command line, messages, progress, the check of numbers, which are tracked themselves,
 # and this. What these import does not count either; of the modules in `THIN`, what the functions in question use does.
-_HARMLESS = ("__init__", "__main__", "brief", "cli", "code", "errors", "forms", "params", "printing", "terminal")
+_HARMLESS = (
+    *("__init__", "__main__", "brief", "cli", "code", "errors", "forms", "judging", "options", "params", "printing"),
+    "terminal",
+)
 HARMLESS = {f"pcbench/{name}.py" for name in _HARMLESS}
 _CHECKS = {("pcbench.params", "load")}
 THIN = ("pcbench.cli", "pcbench.params", "pcbench.stages")

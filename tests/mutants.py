@@ -966,9 +966,9 @@ MUTANTS = (
     ),
     Mutant(
         "baseline: a run that falls short becomes one",
-        "cli.py",
+        "judging.py",
         "    if printing.shortfalls(findings):\n",
-        "    if _fell_short(findings) and False:\n",
+        "    if printing.shortfalls(findings) and False:\n",
         (f"{BASELINE}::test_a_run_that_falls_short_becomes_no_baseline",),
     ),
     Mutant(
@@ -980,14 +980,14 @@ MUTANTS = (
     ),
     Mutant(
         "check: exit code 0 whatever fell short",
-        "cli.py",
+        "judging.py",
         "    if counts[gate.FAIL]:\n        raise typer.Exit(1)",
         "    if counts[gate.FAIL]:\n        raise typer.Exit(0)",
         (f"{CLI}::test_check_exits_with_one_and_names_what_fell_short",),
     ),
     Mutant(
         "verify: exit code 0 whatever the verdict",
-        "cli.py",
+        "judging.py",
         "raise typer.Exit(0 if same else 1)",
         "raise typer.Exit(0)",
         (f"{CLI}::test_verifys_exit_code_is_its_verdict",),

@@ -135,6 +135,8 @@ def of(*tasks):
         ("pcbench/check/gate.py", set()),
         ("pcbench/check/reproduction.py", set()),
         ("pcbench/cli.py", set()),
+        ("pcbench/judging.py", set()),
+        ("pcbench/options.py", set()),
         ("pcbench/factories.py", set()),
         ("pcbench/params.py", set()),
         ("requirements.lock", MEASURED | {"zoo resnet18", "scaling depth"}),
