@@ -101,9 +101,7 @@ def _compute(
     if not left:
         return []
     failed = []
-    with progress("cells", len(asked), lambda: _running(left)) as advance:
-        for _ in range(len(asked) - len(left)):
-            advance()
+    with progress("cells", len(asked), lambda: _running(left), len(asked) - len(left)) as advance:
         for outcome in executor.outcomes(left, options):
             advance()
             if outcome.failed:

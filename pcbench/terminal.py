@@ -8,7 +8,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from math import ceil
+from textwrap import shorten
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +20,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -25,6 +29,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pcbench.errors import PCBenchError, told
+
+_SILENCE = 30  # seconds, at most, of work whose progress nobody sees as a bar
+_HISTORY = 3600  # seconds of which speed is the mean: one step may take minutes
 
 console = Console(markup=False, highlight=False, soft_wrap=True)
 
@@ -64,19 +71,49 @@ class _Beside(ProgressColumn):
 
 
 @contextmanager
-def progress(description: str, total: int, beside: Callable[[], str] | None = None) -> Iterator[Callable[[], None]]:
-    """Show a progress bar; yield the function that advances it by one.
+def progress(
+    description: str, total: int, beside: Callable[[], str] | None = None, done: int = 0
+) -> Iterator[Callable[[], None]]:
+    """Show a progress bar, or a line now and then where the output is no terminal; yield what advances it by one.
 
     Args:
         description: what stands before it.
         total: how many steps there are.
         beside: says what is going on, which stands behind it.
+        done: how many steps are done already, and took no time.
     """
     columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()]
     columns += [TimeElapsedColumn(), TimeRemainingColumn(), *([_Beside(beside)] if beside else [])]
-    with Progress(*columns, console=console, expand=beside is not None) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda: bar.advance(task)
+    seen = console.is_interactive
+    with Progress(
+        *columns, console=console, auto_refresh=seen, speed_estimate_period=_HISTORY, expand=beside is not None
+    ) as bar:
+        task = bar.add_task(description, total=total, completed=done)
+        with nullcontext() if seen else _lines(bar.tasks[0], beside):
+            yield lambda: bar.advance(task)
+
+
+@contextmanager
+def _lines(task: Task, beside: Callable[[], str] | None) -> Iterator[None]:
+    """Say how far a task is, again and again, also while its steps take long."""
+    over = threading.Event()
+
+    def tell():
+        while not over.wait(_SILENCE):
+            left, now = task.time_remaining, beside() if beside else ""
+            say(
+                f"{task.description}: {task.completed:.0f} of {task.total:.0f}"
+                + (f", about {ceil(left / 60)} min left" if left else "")
+                + (f"; running: {shorten(now, 300, placeholder=' …')}" if now else "")
+            )
+
+    with ThreadPoolExecutor(1) as pool:
+        telling = pool.submit(tell)
+        try:
+            yield
+        finally:
+            over.set()
+    telling.result()  # an output that is full is an error here too
 
 
 class _Output:

@@ -1,16 +1,23 @@
 """Output on whatever terminal there is; oracle: the exit codes that the README promises, in processes of their own.
 
 Aimed at: an exit code 1 that is no verdict, a traceback, a path that loses its brackets, a verdict that
-a closed pipe changes.
+a closed pipe changes, hours of work of which a log says nothing.
 """
 
 import ast
+import io
 import os
+import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
+from pcbench import terminal
+from pcbench.errors import PCBenchError
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "import sys; from pcbench.cli import main; sys.argv[0] = 'pcbench'; main()"
@@ -97,6 +104,64 @@ def test_an_output_that_is_full_is_no_verdict(verify):
     done = verify("il", redirected="> /dev/full")
     assert done.returncode == 2 and b"Traceback" not in done.stderr
     assert b"error: cannot write the output (No space left on device)" in done.stderr
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What is printed, to no terminal; and long is a millisecond."""
+    made = Console(file=io.StringIO(), force_terminal=False, markup=False, highlight=False, soft_wrap=True)
+    monkeypatch.setattr(terminal, "_SILENCE", 0.001)
+    monkeypatch.setattr(terminal, "console", made)
+    return made.file
+
+
+class Asked:
+    """Says what is going on, and knows that it was asked since."""
+
+    def __init__(self):
+        self._event = threading.Event()
+
+    def __call__(self):
+        self._event.set()
+        return "train digits-mlp 0 on [node1]"
+
+    def wait(self):
+        self._event.clear()
+        assert self._event.wait(60), "nobody asks"
+
+
+def test_long_work_says_in_lines_how_far_it_is_where_nobody_sees_a_bar(told):
+    asked = Asked()
+    with terminal.progress("cells", 9, asked, done=3) as advance:
+        asked.wait()
+        asked.wait()  # so a line is whole
+        for _ in range(3):
+            advance()
+        asked.wait()  # that line may have been begun before
+        asked.wait()
+    text = told.getvalue()
+    assert text.startswith("cells: 3 of 9; running: train digits-mlp 0 on [node1]\n")
+    assert re.search(
+        r"^cells: 6 of 9, about \d+ min left; running: train digits-mlp 0 on \[node1\]$", text, re.MULTILINE
+    )
+
+
+def test_work_that_is_over_at_once_says_so_and_nothing_before(told, monkeypatch):
+    monkeypatch.setattr(terminal, "_SILENCE", 3600)
+    with terminal.progress("cells", 1) as advance:
+        advance()
+    (line,) = told.getvalue().split("\n\n")[0].splitlines()
+    assert line.startswith("cells ━") and "1/1" in line
+
+
+def test_a_line_that_cannot_be_written_is_an_error_as_every_other(told, monkeypatch):
+    def full(text):
+        raise PCBenchError("cannot write the output")
+
+    monkeypatch.setattr(terminal, "say", full)
+    asked = Asked()
+    with pytest.raises(PCBenchError, match="cannot write"), terminal.progress("cells", 1, asked):
+        asked.wait()
 
 
 def test_a_fault_of_our_own_is_one_line_and_exit_code_2(tmp_path):
