@@ -9,6 +9,8 @@ import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from problems import PROBLEMS  # noqa: E402
 
+from pcbench import data  # noqa: E402
+
 torch.set_num_threads(1)  # the networks are tiny, and pytest-xdist already uses every core
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50, database=None)
@@ -37,6 +39,23 @@ def skips(request):
 def dtype(request):
     """Both floating point types that the rules promise."""
     return request.param
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A folder of data sets that has the digits, and that no other module's tests write into."""
+    folder = tmp_path_factory.mktemp("datasets")
+    data.fetch("digits", folder)
+    return folder
+
+
+@pytest.fixture
+def as_before():
+    """A stage sets threads and determinism for its whole process: afterwards they are what they were."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
-from pcbench import cells, data, executors, params, provenance, stages
+from pcbench import cells, executors, params, provenance, stages
 from pcbench.cells import Cell, Experiment
 from pcbench.errors import InvalidParameters, PCBenchError, ResultError
 from pcbench.executors import local
@@ -34,21 +33,10 @@ def parameters():
     return whole
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("datasets")
-    data.fetch("digits", folder)
-    return folder
-
-
 @pytest.fixture(autouse=True)
-def _as_before(tmp_path, monkeypatch):
-    """A stage sets threads and determinism for its whole process, and writes where it runs."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+def _here(as_before, tmp_path, monkeypatch):
+    """A stage writes where it runs."""
     monkeypatch.chdir(tmp_path)
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 @pytest.fixture

@@ -13,20 +13,13 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from pcbench import data, params
+from pcbench import params
 from pcbench.cli import app, main
 from pcbench.files import read_json, write_json
 from pcbench.provenance import digest, sidecar
 from pcbench.rules import ENGINES, ZIL
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("datasets")
-    data.fetch("digits", folder)
-    return folder
 
 
 @pytest.fixture
@@ -50,9 +43,8 @@ def workplace(tmp_path, monkeypatch, parameters, digits):
 
 
 @pytest.fixture
-def pcbench(workplace, monkeypatch, capsys):
+def pcbench(workplace, as_before, monkeypatch, capsys):
     """Run `pcbench` with arguments, by its real entry point; return the exit code, stdout and stderr."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
 
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["pcbench", *map(str, arguments)])
@@ -62,9 +54,7 @@ def pcbench(workplace, monkeypatch, capsys):
         assert "Traceback" not in out + err
         return ended.value.code or 0, out, err
 
-    yield run
-    torch.set_num_threads(threads)  # a stage sets both for its whole process
-    torch.use_deterministic_algorithms(deterministic)
+    return run
 
 
 @pytest.fixture

@@ -42,10 +42,8 @@ def parameters(seeds=(0, 1)):
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("datasets")
-    data.fetch("digits", folder)
-    whole = data.load("digits", folder)
+def dataset(digits):
+    whole = data.load("digits", digits)
     few = {
         name: data.Split(s.inputs[:96], s.targets[:96]) for name, s in (("train", whole.train), ("test", whole.test))
     }

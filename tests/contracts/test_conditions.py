@@ -13,7 +13,7 @@ import yaml
 from matplotlib.figure import Figure
 from problems import relative_l2
 
-from pcbench import Backprop, Dynamics, Schedule, data, params
+from pcbench import Backprop, Dynamics, Schedule, params
 from pcbench.errors import InvalidParameters
 from pcbench.measure import conditions
 from pcbench.measure.first import FirstUpdate
@@ -35,10 +35,8 @@ def whole():
 
 
 @pytest.fixture(scope="module")
-def matched(whole, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("datasets")
-    data.fetch("digits", folder)
-    return Matched.load(whole, "digits-mlp", folder)
+def matched(whole, digits):
+    return Matched.load(whole, "digits-mlp", digits)
 
 
 @pytest.fixture(scope="module")

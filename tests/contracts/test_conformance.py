@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcbench import data, params
+from pcbench import params
 from pcbench.files import write_json
 from pcbench.grids import combinations
 from pcbench.measure.conformance import conformance, levels, of_rule
@@ -26,10 +26,8 @@ SETTINGS = params.section(OWN, "conformance")
 
 
 @pytest.fixture(scope="module")
-def mlp(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("datasets")
-    data.fetch("digits", folder)
-    return Matched.load(OWN, "digits-mlp", folder)
+def mlp(digits):
+    return Matched.load(OWN, "digits-mlp", digits)
 
 
 class Half(Backprop):

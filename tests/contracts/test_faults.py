@@ -14,20 +14,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pcbench import data
 from pcbench.files import alone, check_writable, read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "import sys; from pcbench.cli import main; sys.argv[0] = 'pcbench'; main()"
 TASK = "digits-mlp"
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("datasets")
-    data.fetch("digits", folder)
-    return folder
 
 
 class Place:

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from pcbench import data, instructions
+from pcbench import instructions
 from pcbench.files import read_json
 from pcbench.provenance import result_digest, sidecar
 
@@ -83,13 +83,6 @@ def parameters():
     found["profiles"]["smoke"].update(seeds=[0, 1], rounds=2)
     found["profiles"]["smoke"]["tasks"]["digits-cnn"] = 1
     return found
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("datasets")
-    data.fetch("digits", folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from pcbench import data, params
+from pcbench import params
 from pcbench.errors import InvalidParameters, ResultError
 from pcbench.files import read_json, write_json
 from pcbench.measure import conformance
@@ -52,10 +52,8 @@ def parameters():
 
 
 @pytest.fixture(scope="module")
-def mlp(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("datasets")
-    data.fetch("digits", folder)
-    return Matched.load(WHOLE, "digits-mlp", folder)
+def mlp(digits):
+    return Matched.load(WHOLE, "digits-mlp", digits)
 
 
 @pytest.fixture(scope="module")

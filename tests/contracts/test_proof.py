@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import pcbench
-from pcbench import data, params
+from pcbench import params
 from pcbench.errors import UnsupportedModule
 from pcbench.measure import certificates
 from pcbench.measure.matched import Matched
@@ -24,13 +24,6 @@ OWN = params.load(ROOT / "params.yaml")
 SETTINGS = params.section(OWN, "proof")
 CERTIFICATE = {"equal", "operations", "own_operations", "digest"}
 PARTING = {"result", "step", "expected", "line", "explanation"}
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("datasets")
-    data.fetch("digits", folder)
-    return folder
 
 
 def made(name, digits, advance=lambda: None):

@@ -71,11 +71,9 @@ def parameters():
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(digits, tmp_path_factory):
     whole = parameters()
     folder = tmp_path_factory.mktemp("results")
-    digits = tmp_path_factory.mktemp("datasets")
-    data.fetch("digits", digits)
     dataset = data.load("digits", digits)
     splits = {"train": dataset.train, "test": dataset.test}
     few = {name: data.Split(split.inputs[:32], split.targets[:32]) for name, split in splits.items()}

@@ -17,7 +17,8 @@ import pytest
 import torch
 import yaml
 
-from pcbench import code, data, stages
+from pcbench import code, pipeline, stages
+from pcbench.check import reproduction
 from pcbench.errors import PCBenchError
 from pcbench.files import read_json
 from pcbench.provenance import result_digest, sidecar
@@ -43,21 +44,15 @@ def parameters(epochs=1, seeds=(0,), lr=0.003):
     }
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("datasets")
-    data.fetch("digits", folder)
-    return folder
-
-
 @pytest.fixture(autouse=True)
-def _as_before(tmp_path, monkeypatch):
-    """A stage sets threads and determinism for its whole process, and writes where it runs."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+def _here(as_before, tmp_path, monkeypatch):
+    """A stage writes where it runs."""
     monkeypatch.chdir(tmp_path)
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
+
+
+def test_the_stages_that_are_made_of_cells_are_those_that_are_held_to_their_bits():
+    """A stage that only one of both lists knows is computed by no executor, or its bits are held to nothing."""
+    assert sorted(f"{stage}@" for stage in pipeline._ORDER) == sorted(reproduction.DETERMINISTIC)
 
 
 def experiment(digits, **options):

@@ -14,7 +14,7 @@ import torch
 import yaml
 from problems import assert_same_bits, bits, gradients_of
 
-from pcbench import ZIL, Backprop, Captured, Dynamics, data, devices, params, provenance, stages
+from pcbench import ZIL, Backprop, Captured, Dynamics, devices, params, provenance, stages
 from pcbench.cells import Experiment
 from pcbench.errors import UnsupportedModule
 from pcbench.files import read_json
@@ -27,13 +27,9 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch s
 
 
 @pytest.fixture(autouse=True)
-def _reproducible():
-    """As a stage computes; as it was, afterwards."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+def _reproducible(as_before):
+    """As a stage computes."""
     stages.reproducible()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 def outcome(problem, dtype, make_rule):
@@ -72,13 +68,6 @@ def test_the_state_form_is_exact_up_to_rounding(chain):
         if value is not None and value.is_floating_point():
             torch.testing.assert_close(actual[name], value, rtol=1e-9, atol=1e-11)
     assert torch.equal(bits(actual["loss"]), bits(expected["loss"]))
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("datasets")
-    data.fetch("digits", folder)
-    return folder
 
 
 def experiment(folder, digits, task):
