@@ -10,7 +10,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock
 
 from pcbench import params, provenance
-from pcbench.errors import PCBenchError
+from pcbench.errors import PCBenchError, ResultError
 from pcbench.files import read_json, write_json
 
 SCHEMA = 1
@@ -84,24 +84,33 @@ class Cell:
         """
         try:
             return read_json(self.path) if self.path.exists() else None
-        except FileNotFoundError:  # taken in between
-            return None
+        except ResultError:
+            if self.path.exists():
+                raise
+            return None  # its stage has taken it in between
 
     def runs(self) -> dict[str, Any] | None:
         """Who computes it, ``{"host", "pid", "since"}``, as far as that is known here; None if nobody has begun."""
         try:
-            return read_json(self._begun)
+            return read_json(self.begun)
         except PCBenchError:
             return None
 
     @property
-    def _begun(self):
+    def begun(self) -> Path:
+        """Where whoever computes it says so."""
         return self.path.with_suffix(".running")
 
     def forget(self) -> None:
         """Remove the record: its result has it."""
-        for path in (self.path, self._begun, self.path.with_suffix(".lock")):
+        for path in (self.path, self.begun, self.path.with_suffix(".lock")):
             path.unlink(missing_ok=True)
+
+
+def running(cells: Sequence[Cell]) -> list[tuple[Cell, dict[str, Any]]]:
+    """Which of the cells are computed now, and by whom, see `Cell.runs`; of thousands few are, and only these are read."""
+    begun = {path for folder in {cell.begun.parent for cell in cells} for path in folder.glob("*.running")}
+    return [(cell, where) for cell in cells if cell.begun in begun and (where := cell.runs())]
 
 
 def identity(stage: str, part: tuple[Any, ...], recorded: dict[str, Any]) -> dict[str, Any]:
@@ -142,10 +151,9 @@ def _alone(cell: Cell) -> Iterator[None]:
     with FileLock(cell.path.with_suffix(".lock")):
         for half in cell.path.parent.glob(f".{cell.key}.*"):  # who was killed while writing has left it
             half.unlink(missing_ok=True)
-        write_json(
-            cell._begun, {"host": platform.node() or socket.gethostname(), "pid": os.getpid(), "since": time.time()}
-        )
+        host = platform.node() or socket.gethostname()
+        write_json(cell.begun, {"host": host, "pid": os.getpid(), "since": time.time()})
         try:
             yield
         finally:
-            cell._begun.unlink(missing_ok=True)
+            cell.begun.unlink(missing_ok=True)

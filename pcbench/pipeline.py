@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pcbench import executors, params, stages
-from pcbench.cells import Cell, Experiment
+from pcbench import data, executors, params, stages
+from pcbench.cells import Cell, Experiment, running
 from pcbench.check import reproduction
 from pcbench.errors import PCBenchError
 from pcbench.files import alone, check_writable
@@ -58,7 +58,7 @@ def run(profile: str, parameters: params.Parameters, executor: str = "local", op
         for stage in params.STAGES:
             (Path("results") / profile / stage).mkdir(parents=True, exist_ok=True)  # the report depends on them
         data_sets = {parameters["tasks"][task]["data"] for task in listed["tasks"]}
-        missing = sorted(name for name in data_sets if not Path("datasets", name, "data").exists())
+        missing = sorted(name for name in data_sets if not data.folder(name).exists())
         if missing:
             _dvc("repro", *(f"datasets/dvc.yaml:fetch@{name}" for name in missing))
         asked = _cells(profile, parameters, _to_run(home))
@@ -112,8 +112,7 @@ def _compute(
 
 def _running(cells):
     """What is computed now, and where."""
-    now = [(cell, where) for cell in cells if (where := cell.runs())]
-    return ", ".join(f"{cell} on {where['host']}" for cell, where in now)
+    return ", ".join(f"{cell} on {where['host']}" for cell, where in running(cells))
 
 
 def _stage(cell):

@@ -23,7 +23,6 @@ from pcbench.graph import Graph
 from pcbench.measure import certificates
 from pcbench.measure import conditions as conditions_measure
 from pcbench.measure import conformance as conformance_measure
-from pcbench.measure import cost as cost_measure
 from pcbench.measure import exactness as exactness_measure
 from pcbench.measure.matched import Matched
 from pcbench.measure.training import train as train_one_seed
@@ -105,7 +104,7 @@ class Stage:
         parameters = params.of_stage(experiment.parameters, experiment.profile, self.name, experiment.task)
         found = {"parameters": parameters, "code_sha256": code_of(self.name, parameters), "data_sha256": None}
         if "task" in parameters:
-            found["data_sha256"] = data.load(parameters["task"]["data"], experiment.datasets).sha256
+            found["data_sha256"] = data.verify(parameters["task"]["data"], experiment.datasets)
         return found
 
     def _cells(self, experiment, recorded):
@@ -125,7 +124,7 @@ class Stage:
                 if len(left) == 1:  # a process of its own would take seconds to start
                     compute(left[0], advance)
                 else:
-                    workers.in_processes(_compute, [(cell,) for cell in left], advance, reproducible)
+                    workers.in_processes(_in_worker, [(cell,) for cell in left], advance, reproducible)
         return [compute(cell) for cell in asked]
 
     def _write(self, path, result):
@@ -151,9 +150,8 @@ def named(name: str) -> Stage:
     return globals()[name]
 
 
-def _compute(cell):
-    """In a worker."""
-    return compute(cell, workers.advance)
+def _in_worker(cell):
+    compute(cell, workers.advance)
 
 
 def _matched(cell):
@@ -182,122 +180,10 @@ def _first(experiment, measured):
     return measured[0]
 
 
-exactness = Stage(
-    "exactness",  # Table 1: divergence from backpropagation after one weight update
-    parts=lambda parameters: exactness_measure.batches(parameters["exactness"]),
-    measure=lambda cell, advance: exactness_measure.compare_rules(
-        _matched(cell), _settings(cell), cell.part[0], cell.part[1], advance
-    ),
-    result=lambda experiment, measured: exactness_measure.exactness(_task(experiment), measured),
-    steps=lambda parameters: exactness_measure.size(parameters["exactness"]),
-)
+def _cost(cell, advance):
+    from pcbench.measure import cost as cost_measure  # brings SciPy, which the other stages need not wait for
 
-cost = Stage(
-    "cost",  # Table 2: time and memory per weight update
-    parts=_whole,
-    measure=lambda cell, advance: cost_measure.cost(
-        _matched(cell), _settings(cell), cell.identity["parameters"]["rounds"], advance
-    ),
-    result=_first,
-    steps=lambda parameters: parameters["cost"]["warmup"] + parameters["rounds"],
-)
-
-proof = Stage(
-    "proof",  # Table 5: whether each rule's weight update is backpropagation's program
-    parts=_whole,
-    measure=lambda cell, advance: certificates.proof(_matched(cell), _settings(cell), advance),
-    result=_first,
-    steps=lambda parameters: len(parameters["proof"]["rules"]),
-)
-
-train = Stage(
-    "train",  # Table 3: every seed trained; see `_go_on`
-    parts=lambda parameters: [(seed,) for seed in parameters["seeds"]],
-    measure=lambda cell, advance: train_one_seed(
-        _matched(cell), _settings(cell), cell.part[0], cell.identity["parameters"]["epochs"], _checkpoint(cell), advance
-    ),
-    result=lambda experiment, measured: {f"seed-{value['seed']}.json": value for value in measured},
-    steps=lambda parameters: parameters["epochs"] * len(parameters["seeds"]),
-    folder=True,
-    begin=lambda cells: _go_on(cells),
-    end=lambda cells: write_json(_finished(cells), _asked(cells)),
-)
-
-conformance = Stage(
-    "conformance",  # Table 6: every published rule, over its settings, against backpropagation
-    parts=lambda parameters: [(rule,) for rule in parameters["conformance"]["rules"]],
-    measure=lambda cell, advance: _conform(cell, advance),
-    result=lambda experiment, measured: conformance_measure.conformance(_task(experiment), measured),
-    steps=lambda parameters: len(parameters["conformance"]["rules"]),
-)
-
-conditions = Stage(
-    "conditions",  # Tables 8 and 9: Z-IL's conditions on a grid, and the free energy
-    parts=lambda parameters: conditions_measure.parts(parameters["conditions"]),
-    measure=lambda cell, advance: conditions_measure.measure(
-        _matched(cell), _settings(cell), cell.part[0], cell.part[1], advance
-    ),
-    result=lambda experiment, measured: conditions_measure.conditions(
-        _task(experiment), params.section(experiment.parameters, "conditions"), measured
-    ),
-    steps=lambda parameters: conditions_measure.size(parameters["conditions"]),
-)
-
-zoo = Stage(
-    "zoo",  # Tables 4 and 5, of one of torchvision's classifiers, which stands in the task's place
-    parts=_whole,
-    measure=lambda cell, advance: _zoo(cell, advance),
-    result=_first,
-    steps=lambda parameters: 1,
-)
-
-scaling = Stage(
-    "scaling",  # Table 7: how cost grows along one axis, which stands in the task's place
-    parts=_whole,
-    measure=lambda cell, advance: _scaling(cell, advance),
-    result=_first,
-    steps=lambda parameters: sum(len(axis["sizes"]) for axis in parameters["scaling"]["axes"].values()),
-)
-
-
-def code_of(stage: str, parameters: params.Parameters) -> str:
-    """The digest of the code, as it is now, that a result of a stage depends on.
-
-    Args:
-        stage: the stage's name.
-        parameters: what the result depends on, see `pcbench.params.of_stage`.
-
-    Raises:
-        InvalidParameters: a rule has not the options that params.yaml gives it.
-        PCBenchError: there is no such module.
-    """
-    _check_rules(parameters[stage], stage)
-    task = parameters.get("task")
-    own = (code.module_name("network", task["network"]), code.module_name("data set", task["data"])) if task else ()
-    return code.digest(stage, *own, *params.rule_modules(parameters[stage]))
-
-
-def graph(task: str, parameters: params.Parameters, datasets: str | Path) -> Graph:
-    """The `pcbench.graph.Graph` of a task's network, on the first batch that its first seed sees."""
-    matched = Matched.load(params.on(parameters, devices.CPU.type), task, datasets)  # it is the same one everywhere
-    inputs, _ = matched.first_batch(seed=0)
-    return Graph.from_module(matched.model(seed=0), inputs)
-
-
-def reproducible() -> None:
-    """Ask PyTorch for the same bits every time: one thread, so that no sum depends on how many cores there are."""
-    torch.set_num_threads(1)
-    # What torch.use_deterministic_algorithms(True) does, without its import of the compiler, which takes over a second.
-    torch.set_deterministic_debug_mode("error")
-    devices.deterministic()
-
-
-def _check_rules(settings, stage):
-    """Before the work: whether every rule has the options that params.yaml gives it."""
-    for name, entry in settings.get("rules", {}).items():
-        check_options(f"rules.{name}", entry["engine"], entry)
-    for name, grid in settings.get("grids", {}).items():
-        check_options(f"{stage}.grids.{name}", settings["rules"][name]["engine"], grid)
+    return cost_measure.cost(_matched(cell), _settings(cell), cell.identity["parameters"]["rounds"], advance)
 
 
 def _zoo(cell, advance):
@@ -352,3 +238,119 @@ def _finished(cells):
 
 def _asked(cells):
     return {"epochs": cells[0].identity["parameters"]["epochs"], "seeds": [cell.part[0] for cell in cells]}
+
+
+exactness = Stage(
+    "exactness",  # Table 1: divergence from backpropagation after one weight update
+    parts=lambda parameters: exactness_measure.batches(parameters["exactness"]),
+    measure=lambda cell, advance: exactness_measure.compare_rules(
+        _matched(cell), _settings(cell), cell.part[0], cell.part[1], advance
+    ),
+    result=lambda experiment, measured: exactness_measure.exactness(_task(experiment), measured),
+    steps=lambda parameters: exactness_measure.size(parameters["exactness"]),
+)
+
+cost = Stage(
+    "cost",  # Table 2: time and memory per weight update
+    parts=_whole,
+    measure=_cost,
+    result=_first,
+    steps=lambda parameters: parameters["cost"]["warmup"] + parameters["rounds"],
+)
+
+proof = Stage(
+    "proof",  # Table 5: whether each rule's weight update is backpropagation's program
+    parts=_whole,
+    measure=lambda cell, advance: certificates.proof(_matched(cell), _settings(cell), advance),
+    result=_first,
+    steps=lambda parameters: len(parameters["proof"]["rules"]),
+)
+
+train = Stage(
+    "train",  # Table 3: every seed trained; see `_go_on`
+    parts=lambda parameters: [(seed,) for seed in parameters["seeds"]],
+    measure=lambda cell, advance: train_one_seed(
+        _matched(cell), _settings(cell), cell.part[0], cell.identity["parameters"]["epochs"], _checkpoint(cell), advance
+    ),
+    result=lambda experiment, measured: {f"seed-{value['seed']}.json": value for value in measured},
+    steps=lambda parameters: parameters["epochs"] * len(parameters["seeds"]),
+    folder=True,
+    begin=_go_on,
+    end=lambda cells: write_json(_finished(cells), _asked(cells)),
+)
+
+conformance = Stage(
+    "conformance",  # Table 6: every published rule, over its settings, against backpropagation
+    parts=lambda parameters: [(rule,) for rule in parameters["conformance"]["rules"]],
+    measure=_conform,
+    result=lambda experiment, measured: conformance_measure.conformance(_task(experiment), measured),
+    steps=lambda parameters: len(parameters["conformance"]["rules"]),
+)
+
+conditions = Stage(
+    "conditions",  # Tables 8 and 9: Z-IL's conditions on a grid, and the free energy
+    parts=lambda parameters: conditions_measure.parts(parameters["conditions"]),
+    measure=lambda cell, advance: conditions_measure.measure(
+        _matched(cell), _settings(cell), cell.part[0], cell.part[1], advance
+    ),
+    result=lambda experiment, measured: conditions_measure.conditions(
+        _task(experiment), params.section(experiment.parameters, "conditions"), measured
+    ),
+    steps=lambda parameters: conditions_measure.size(parameters["conditions"]),
+)
+
+zoo = Stage(
+    "zoo",  # Tables 4 and 5, of one of torchvision's classifiers, which stands in the task's place
+    parts=_whole,
+    measure=_zoo,
+    result=_first,
+    steps=lambda parameters: 1,
+)
+
+scaling = Stage(
+    "scaling",  # Table 7: how cost grows along one axis, which stands in the task's place
+    parts=_whole,
+    measure=_scaling,
+    result=_first,
+    steps=lambda parameters: sum(len(axis["sizes"]) for axis in parameters["scaling"]["axes"].values()),
+)
+
+
+def code_of(stage: str, parameters: params.Parameters) -> str:
+    """The digest of the code, as it is now, that a result of a stage depends on.
+
+    Args:
+        stage: the stage's name.
+        parameters: what the result depends on, see `pcbench.params.of_stage`.
+
+    Raises:
+        InvalidParameters: a rule has not the options that params.yaml gives it.
+        PCBenchError: there is no such module.
+    """
+    _check_rules(parameters[stage], stage)
+    task = parameters.get("task")
+    own = (code.module_name("network", task["network"]), code.module_name("data set", task["data"])) if task else ()
+    return code.digest(stage, *own, *params.rule_modules(parameters[stage]))
+
+
+def graph(task: str, parameters: params.Parameters, datasets: str | Path) -> Graph:
+    """The `pcbench.graph.Graph` of a task's network, on the first batch that its first seed sees."""
+    matched = Matched.load(params.on(parameters, devices.CPU.type), task, datasets)  # it is the same one everywhere
+    inputs, _ = matched.first_batch(seed=0)
+    return Graph.from_module(matched.model(seed=0), inputs)
+
+
+def reproducible() -> None:
+    """Ask PyTorch for the same bits every time: one thread, so that no sum depends on how many cores there are."""
+    torch.set_num_threads(1)
+    # What torch.use_deterministic_algorithms(True) does, without its import of the compiler, which takes over a second.
+    torch.set_deterministic_debug_mode("error")
+    devices.deterministic()
+
+
+def _check_rules(settings, stage):
+    """Before the work: whether every rule has the options that params.yaml gives it."""
+    for name, entry in settings.get("rules", {}).items():
+        check_options(f"rules.{name}", entry["engine"], entry)
+    for name, grid in settings.get("grids", {}).items():
+        check_options(f"{stage}.grids.{name}", settings["rules"][name]["engine"], grid)

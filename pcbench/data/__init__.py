@@ -10,7 +10,7 @@ from pcbench.data import _store
 from pcbench.data._types import Dataset, Split
 from pcbench.errors import DataError
 
-__all__ = ["Dataset", "Split", "fetch", "load", "module", "names"]
+__all__ = ["Dataset", "Split", "fetch", "folder", "load", "module", "names", "verify"]
 
 
 def names() -> tuple[str, ...]:
@@ -39,16 +39,30 @@ def fetch(name: str, root: str | Path = "datasets") -> Path:
     return _store.fetch(module(name).SPEC, root)
 
 
-def load(name: str, root: str | Path = "datasets") -> Dataset:
-    """Verify a fetched data set and load it into memory.
+def folder(name: str, root: str | Path = "datasets") -> Path:
+    """Where a data set lies, or is to lie."""
+    return Path(root) / name / "data"
+
+
+def verify(name: str, root: str | Path = "datasets") -> str:
+    """Verify a fetched data set, and return its SHA-256, without loading it.
 
     Raises:
         InvalidParameters: no data set of that name.
         DataError: a file is missing or its content is not what it must be.
     """
-    spec = module(name).SPEC
-    folder = Path(root) / name / "data"
-    wrong = _store.problem(spec, folder)
+    spec, place = module(name).SPEC, folder(name, root)
+    wrong = _store.problem(spec, place)
     if wrong is not None:
         raise DataError(f"{name}: {wrong}; run `pcbench fetch {name}`")
-    return replace(spec.read(folder), sha256=_store.digest(spec, folder))
+    return _store.digest(spec, place)
+
+
+def load(name: str, root: str | Path = "datasets") -> Dataset:
+    """Verify a fetched data set and load it into memory.
+
+    Raises:
+        InvalidParameters, DataError: see `verify`.
+    """
+    sha256 = verify(name, root)
+    return replace(module(name).SPEC.read(folder(name, root)), sha256=sha256)

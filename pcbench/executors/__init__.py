@@ -11,7 +11,6 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 from pcbench import data, params, stages
@@ -139,18 +138,19 @@ def check(options: Mapping[str, Any], known: Mapping[str, Callable[[str], Any]],
     Raises:
         InvalidParameters: another option, or a value that is none of its type.
     """
+    typed = {}
     for name, value in options.items():
         if name not in known:
             raise InvalidParameters(
                 f"executor {executor!r} has no option {name!r}; it has {', '.join(known) or 'none'}"
             )
         try:
-            known[name](value)
+            typed[name] = known[name](value)
         except ValueError:
             raise InvalidParameters(
                 f"option {name}={value!r} of executor {executor!r} is no {known[name].__name__}"
             ) from None
-    return {name: known[name](value) for name, value in options.items()}
+    return typed
 
 
 def _fetched(cell):
@@ -158,5 +158,5 @@ def _fetched(cell):
     parameters = cell.identity["parameters"]
     if "task" in parameters:
         name, datasets = parameters["task"]["data"], cell.experiment.datasets
-        if not Path(datasets, name, "data").exists():
+        if not data.folder(name, datasets).exists():
             data.fetch(name, datasets)

@@ -152,10 +152,12 @@ def test_of_several_that_want_one_cell_one_computes_it(tmp_path):
 
 def test_while_it_is_computed_a_cell_says_where_and_then_no_more(tmp_path):
     cell = cell_of("place", tmp_path)
-    assert cell.runs() is None
-    record = cells.computed(cell, lambda: cell.runs())
-    assert record["value"]["pid"] == os.getpid() and record["value"]["host"]
-    assert cell.runs() is None
+    idle = cell_of("idle", tmp_path)
+    assert cells.running([idle, cell]) == []
+    record = cells.computed(cell, lambda: [(str(each), where) for each, where in cells.running([idle, cell])])
+    ((name, where),) = record["value"]
+    assert name == str(cell) and where["pid"] == os.getpid() and where["host"]
+    assert cells.running([idle, cell]) == []
     assert cells.computed(cell, lambda: pytest.fail("computed twice")) == record
 
 
