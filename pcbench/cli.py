@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pcbench import brief, code, data, executors, instructions, judging, params, pipeline, stages
+from pcbench import brief, code, data, executors, instructions, judging, manifests, params, pipeline, stages
 from pcbench.cells import Experiment
 from pcbench.errors import InvalidParameters
 from pcbench.files import write_text
@@ -47,6 +47,13 @@ def fetch(
     loaded = data.load(name, datasets)
     sizes = f"{len(loaded.train.targets)} training and {len(loaded.test.targets)} test examples"
     say(f"{name}: {sizes} in {folder}, SHA-256 {loaded.sha256[:16]}… verified")
+
+
+@app.command(name="code")
+def code_command(params_file: ParamsFile = Path("params.yaml")) -> None:
+    """Write the manifests: the files that each stage depends on, which DVC looks at to know what to run again."""
+    manifests.write(params.load(params_file))
+    say(f"wrote {len(manifests.STAGES)} manifests into {manifests.FOLDER}")
 
 
 def _experiment(task, profile, params_file, datasets, device):

@@ -1,7 +1,7 @@
 """What code a result depends on: read off the imports, without importing anything.
 
-`profiles/pipelines.py` writes it into the pipelines, every provenance holds its digest, and a checkpoint of other code
-is not gone on from.
+The pipelines' stages depend on it (`pcbench.manifests`), every provenance holds its digest, and a checkpoint of other code is
+not gone on from.
 """
 
 import ast
@@ -120,10 +120,18 @@ def digest(command: str, *modules: str) -> str:
     """
     sha = hashlib.sha256()
     for file in of_command(command, *modules):
-        # Line ends are git's business.
-        content = (PACKAGE.parent / file).read_bytes().replace(b"\r\n", b"\n")
-        sha.update(f"{file}\0{len(content)}\0".encode() + content)
+        found = content(file)
+        sha.update(f"{file}\0{len(found)}\0".encode() + found)
     return sha.hexdigest()
+
+
+def content(file: str) -> bytes:
+    """Return a file's bytes, but for line ends, which are git's business.
+
+    Args:
+        file: its path, relative to the folder that holds the package.
+    """
+    return (PACKAGE.parent / file).read_bytes().replace(b"\r\n", b"\n")
 
 
 def check_beside(folder: str | Path = ".") -> None:

@@ -48,19 +48,19 @@ def run(profile: str, parameters: params.Parameters, executor: str = "local", op
     listed = params.profile(parameters, profile)
     chosen = executors.named(executor)
     home = folder(profile)
-    for lock in (home / "dvc.lock", Path("datasets/dvc.lock")):
+    for lock in (home / "dvc.lock", Path("profiles/dvc.lock"), Path("datasets/dvc.lock")):
         if lock.exists():
             reproduction.read(lock)
     check_writable(home / "dvc.lock")
-    for name in ("results", "reports", "datasets", ".dvc", ".pcbench"):
+    for name in ("results", "reports", "datasets", "profiles", ".dvc", ".pcbench"):
         check_writable(Path(name))
     with alone(Path(".pcbench/repro.lock"), "a run of the pipeline"):
         for stage in params.STAGES:
             (Path("results") / profile / stage).mkdir(parents=True, exist_ok=True)  # the report depends on them
         data_sets = {parameters["tasks"][task]["data"] for task in listed["tasks"]}
         missing = sorted(name for name in data_sets if not data.folder(name).exists())
-        if missing:
-            _dvc("repro", *(f"datasets/dvc.yaml:fetch@{name}" for name in missing))
+        # What DVC would run it can tell only when it knows the code as it is now.
+        _dvc("repro", "profiles/dvc.yaml:code", *(f"datasets/dvc.yaml:fetch@{name}" for name in missing))
         asked = _cells(profile, parameters, _to_run(home))
         failed = _compute(asked, chosen, options)
         if failed:

@@ -12,7 +12,7 @@ import pytest
 import torchvision
 import yaml
 
-from pcbench import code, data, params
+from pcbench import code, data, manifests, params
 from pcbench.check.gate import SECTIONS, check, load_expectations
 from pcbench.cli import app
 
@@ -21,6 +21,7 @@ PARAMETERS = params.load(ROOT / "params.yaml")
 PROFILES = PARAMETERS["profiles"]
 EXPECTATIONS = load_expectations(ROOT / "expectations.yaml", PARAMETERS["tasks"])
 FETCH = yaml.safe_load((ROOT / "datasets" / "dvc.yaml").read_text(encoding="utf-8"))
+CODE = yaml.safe_load((ROOT / "profiles" / "dvc.yaml").read_text(encoding="utf-8"))
 OTHERS = sorted(path.parent.name for path in ROOT.glob("profiles/*/dvc.yaml"))
 
 sys.path.insert(0, str(ROOT / "profiles"))
@@ -66,14 +67,31 @@ def test_every_command_of_a_pipeline_exists(profile):
 def test_a_pipeline_depends_on_what_exists():
     for stage in pipeline("default")["stages"].values():
         for path in (stage.get("do") or stage)["deps"]:
-            assert "${item." in path or path.startswith("results/") or (ROOT / path).exists(), path
+            made = path.startswith(("results/", f"{manifests.FOLDER}/"))
+            assert "${item." in path or made or (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("path", ["dvc.yaml", "datasets/dvc.yaml"])
-def test_every_stage_depends_on_exactly_the_code_that_it_imports(path):
-    """Else a change of that code would leave its results as they were, or one of other code make them anew."""
+@pytest.mark.parametrize("path", ["dvc.yaml", "datasets/dvc.yaml", "profiles/dvc.yaml"])
+def test_what_make_profiles_writes_into_a_pipeline_is_there(path):
     text = (ROOT / path).read_text(encoding="utf-8")
-    assert text.count("    deps:") and text == pipelines.rewritten(text, PARAMETERS), "run `make profiles`"
+    assert "by `make profiles`" in text and text == pipelines.rewritten(text, PARAMETERS), "run `make profiles`"
+
+
+def test_every_stage_depends_on_the_manifest_of_exactly_the_code_that_it_imports():
+    """Else a change of that code would leave its results as they were, or one of other code make them anew."""
+    for name, stage in {**pipeline("default")["stages"], **FETCH["stages"]}.items():
+        deps = (stage.get("do") or stage)["deps"]
+        assert [dep for dep in deps if dep.startswith(f"{manifests.FOLDER}/")] == [f"{manifests.FOLDER}/{name}.txt"]
+
+
+def test_the_manifests_are_written_anew_after_a_change_of_any_file_that_they_list():
+    (written,) = CODE["stages"].values()
+    assert written["outs"] == [f"{manifests.FOLDER}/{stage}.txt" for stage in manifests.STAGES]
+    listed = {file for stage in manifests.STAGES for file in manifests.files(stage, PARAMETERS)}
+    assert not [file for file in listed if not any(Path(file).is_relative_to(dep) for dep in written["deps"])]
+    (tracked,) = written["params"][0].values()
+    with_rules = [name for name in params.STAGES if "rules" in PARAMETERS[name]]
+    assert {"rules", *(f"{name}.rules" for name in with_rules)} <= set(tracked)
 
 
 def depending(path):
@@ -84,6 +102,7 @@ def depending(path):
             deps = (stage.get("do") or stage)["deps"]
             for field, value in item.items():
                 deps = [dep.replace(f"${{item.{field}}}", str(value)) for dep in deps]
+            deps = [*deps, *manifests.files(name, PARAMETERS)]
             if any(Path(path).is_relative_to(dep) for dep in deps):
                 found.add(f"{name} {key}".strip())
     return found
