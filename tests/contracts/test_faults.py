@@ -316,6 +316,10 @@ def repository(place):
     (place.folder / "dvc.yaml").write_text(
         f"stages:\n  slow:\n    cmd: {sys.executable} slow.py\n    deps: [seconds]\n    outs: [out]\n"
     )
+    (place.folder / "profiles").mkdir()
+    (place.folder / "profiles/dvc.yaml").write_text(
+        f"stages:\n  code:\n    wdir: ..\n    cmd: {sys.executable} -m pcbench code\n    outs: [.pcbench/code]\n"
+    )
     quiet = {"cwd": place.folder, "check": True, "capture_output": True}
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], **quiet)
     place.parameters["profiles"]["default"] = place.parameters["profiles"]["smoke"]
