@@ -395,7 +395,7 @@ MUTANTS = (
         "parallel.py",
         "            if getattr(wrapper, option, None):",
         "            if False:",
-        (f"{DATA_PARALLEL}::test_a_static_graph_is_refused_by_name",),
+        (f"{DATA_PARALLEL}::test_what_waits_for_the_end_of_the_engines_pass_is_refused_by_name",),
     ),
     Mutant(
         "data parallel: averaging is captured",

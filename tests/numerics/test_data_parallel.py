@@ -18,7 +18,7 @@ from problems import assert_same_bits, relative_l2
 from torch import multiprocessing, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parallel import DistributedDataParallel, distributed
 
 import pcbench
 from pcbench import ZIL, Captured, Dynamics, UnsupportedModule
@@ -336,9 +336,23 @@ def test_a_loss_that_is_not_finite_is_refused_before_anything_is_averaged(make_r
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("make_rule", [ZIL, Dynamics])
-def test_a_static_graph_is_refused_by_name(make_rule):
-    net = nn.Sequential(DistributedDataParallel(mlp(), static_graph=True))
-    message = r"'0' \(DistributedDataParallel\) has static_graph, .* find_unused_parameters=True"
+@pytest.mark.parametrize(
+    ("option", "value", "instead"),
+    [
+        ("static_graph", True, "find_unused_parameters=True"),
+        pytest.param(
+            "mixed_precision",
+            distributed._MixedPrecision(param_dtype=torch.bfloat16),
+            "torch.autocast",
+            marks=pytest.mark.skipif(
+                not torch.cuda.is_available(), reason="no GPU, without which there is no such option"
+            ),
+        ),
+    ],
+)
+def test_what_waits_for_the_end_of_the_engines_pass_is_refused_by_name(make_rule, option, value, instead):
+    net = nn.Sequential(DistributedDataParallel(mlp(), **{option: value}))
+    message = rf"'0' \(DistributedDataParallel\) has {option}, .* {instead}"
     with pytest.raises(UnsupportedModule, match=message):
         make_rule(net).backward(*BATCH)
 
