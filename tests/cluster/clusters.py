@@ -205,8 +205,8 @@ SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={port}
 SlurmUser=root
 SlurmdUser=root
-AuthType=auth/none
-CredType=cred/none
+AuthType=auth/munge
+CredType=cred/munge
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/controller.pid
@@ -218,7 +218,7 @@ ReturnToService=2
 SlurmdTimeout=10
 KillWait=2
 # What a lost node was computing waits as long as its credentials are valid.
-AuthInfo=cred_expire=15
+AuthInfo=cred_expire=15,socket={folder}/munge.socket
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 {nodes}
@@ -227,7 +227,7 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 
 class Slurm:
-    """Slurm's controller and nodes, each with its own daemon."""
+    """Slurm's controller and nodes, each with its own daemon, and munge, by which they know one another."""
 
     executor = "slurm"
     options = ()
@@ -244,7 +244,21 @@ class Slurm:
         self.variables = {"SLURM_CONF": str(file)}
         self.nodes = {}
         self.controller = None
+        self._munge = self._authority()
         self.start_controller()
+
+    def _authority(self):
+        """Who makes and knows credentials; all nodes have its key, and here, on one machine, its socket."""
+        key = self._folder / "munge.key"
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o600)
+        places = [f"--{kind}-file={self._folder / f'munge.{kind}'}" for kind in ("key", "pid", "log", "seed")]
+        answers = self._folder / "munge.socket"
+        command = ["munged", "--foreground", "--force", f"--socket={answers}", *places]
+        with (self._folder / "munge.said").open("ab") as said:
+            process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        until("munge answers", answers.exists)
+        return process
 
     def start_controller(self):
         """Start the controller, from the state that the last one has left."""
@@ -277,6 +291,8 @@ class Slurm:
         for name in [*self.nodes]:
             self.lose(name)
         self.stop_controller()
+        self._munge.kill()
+        self._munge.wait()
 
 
 class Stored:
