@@ -49,6 +49,8 @@ CLAIMS = "tests/contracts/test_claims.py"
 PUBLISHED = "tests/contracts/test_published.py"
 CLI = "tests/contracts/test_cli.py"
 CELLS = "tests/contracts/test_cells.py"
+MANIFESTS = "tests/contracts/test_manifests.py"
+MATCHED = "tests/contracts/test_matched.py"
 CONDITIONS = "tests/contracts/test_conditions.py"
 FREE_ENERGY = "tests/numerics/test_free_energy.py"
 CONFORMANCE = "tests/contracts/test_conformance.py"
@@ -87,6 +89,20 @@ MUTANTS = (
         '"part": list(part), **recorded',
         '"part": [], **recorded',
         (CELLS,),
+    ),
+    Mutant(
+        "a manifest without the rules, which are code",
+        "manifests.py",
+        "{*_of_command(stage, *rules)}",
+        "{*_of_command(stage)}",
+        (MANIFESTS,),
+    ),
+    Mutant(
+        "square roots by the processor's own estimate",
+        "measure/matched.py",
+        'if name == "adam" and self.device',
+        'if name == "none" and self.device',
+        (MATCHED,),
     ),
     Mutant(
         "a cell that does not know the versions that decide it",

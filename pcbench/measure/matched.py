@@ -15,6 +15,8 @@ from pcbench.errors import InvalidParameters, told
 from pcbench.randomness import global_stream, stream
 from pcbench.rules import Rule, from_entry
 
+_FUSED = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4)  # whether there is a fused Adam for the CPU
+
 
 @dataclass(frozen=True)
 class Matched:
@@ -97,8 +99,10 @@ class Matched:
         options = {key: value for key, value in self.settings["optimizer"].items() if key != "name"}
         if name not in makers:
             raise InvalidParameters(f"unknown optimizer {name!r}; the optimizers are {', '.join(makers)}")
+        # Else Adam's square roots are MKL's, which estimates them: as Intel's processors do, or as AMD's.
+        exact = {"fused": True} if name == "adam" and self.device.type == "cpu" and _FUSED else {}
         try:
-            return makers[name](model.parameters(), **options)
+            return makers[name](model.parameters(), **{**exact, **options})
         except (TypeError, ValueError) as error:
             raise InvalidParameters(f"optimizer {name!r} with {options}: {error}") from error
 

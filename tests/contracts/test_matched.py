@@ -4,7 +4,11 @@ Aimed at: a text whose label is another's, an epoch that repeats the last one, a
 the settings'.
 """
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +18,7 @@ from pcbench.data import Dataset, Split
 from pcbench.errors import InvalidParameters
 from pcbench.measure.matched import Matched
 
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES, LENGTH = 37, 12
 SETTINGS = {
     "network": "mlp",
@@ -127,6 +132,39 @@ def test_an_optimizer_that_cannot_be_made_is_told(optimizer, says):
     task = matched(optimizer=optimizer)
     with pytest.raises(InvalidParameters, match=says):
         task.optimizer(task.model(seed=0))
+
+
+STEPS = """
+import hashlib, sys, torch
+from pcbench.measure.matched import Matched
+generator = torch.Generator().manual_seed(0)
+model = torch.nn.Linear(100, 100)
+torch.nn.init.uniform_(model.weight, generator=generator)
+torch.nn.init.zeros_(model.bias)
+optimizer = Matched(None, {"optimizer": {"name": "adam", "lr": 0.01}}, None).optimizer(model)
+for _ in range(5):
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    optimizer.step()
+for tensor in (model.weight.detach(), torch.rand(100_000, generator=generator).sqrt()):
+    print(hashlib.sha256(tensor.numpy().tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.skipif(torch.__version__ < (2, 4), reason="no other Adam on the CPU")
+def test_a_step_of_adam_has_the_same_bits_however_mkl_takes_square_roots():
+    """Its ways differ from processor to processor, and on one processor by what MKL is held to."""
+    found = {}
+    for branch in ("COMPATIBLE", "AVX2", "AUTO"):
+        environment = {**os.environ, "MKL_CBWR": branch, "ATEN_CPU_CAPABILITY": "avx2", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-c", STEPS], env=environment, capture_output=True, text=True, check=True
+        )
+        found[branch] = done.stdout.split()
+    weights, roots = (set(each) for each in zip(*found.values(), strict=True))
+    if len(roots) == 1:
+        pytest.skip("MKL has one way to take square roots here")
+    assert len(weights) == 1
 
 
 def test_a_task_that_is_none_is_told(tmp_path):
