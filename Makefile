@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
+export PYTHONDONTWRITEBYTECODE :=
 
 # The last torchtext, and the PyTorch that it was built for.
 OLD := .venv-torchtext
@@ -124,13 +125,14 @@ $(WILD)/.installed: requirements-wild.lock pyproject.toml
 $(CLUSTER)/.installed: requirements-cluster.lock pyproject.toml
 	$(call install,$(CLUSTER),requirements-cluster.lock)
 
-# $(call install,ENVIRONMENT,LOCK): compiled beforehand; where Python may not write bytecode, every start would take seconds more.
+# $(call install,ENVIRONMENT,LOCK): a lock is whole, so nothing is resolved. Of its modules few are imported: Python compiles
+# these when they are, which every start would repeat where bytecode may not be written.
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than 3.11; name another one: make PYTHON=python3.12 ..."; exit 2; }
 	@echo "==> setting up $(1) from $(2) (PyTorch is large: a few minutes)"
 	@$(PYTHON) -m venv $(1)
-	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check -r $(2)
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r $(2)
 	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 endef

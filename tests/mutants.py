@@ -91,6 +91,20 @@ MUTANTS = (
         (CELLS,),
     ),
     Mutant(
+        "an interruption that DVC is not told of while it records",
+        "pipeline.py",
+        "            if isinstance(stop, KeyboardInterrupt | SystemExit):\n",
+        "            if isinstance(stop, NotImplementedError):\n",
+        ("tests/contracts/test_faults.py::test_an_interruption_meanwhile_ends_dvc_and_its_stage_too",),
+    ),
+    Mutant(
+        "stages that are recorded at the end alone",
+        "pipeline.py",
+        "len(self._ready) >= _ENOUGH and",
+        "len(self._ready) < 0 and",
+        ("tests/contracts/test_faults.py::test_a_stage_whose_cells_are_done_is_recorded_while_others_are_computed",),
+    ),
+    Mutant(
         "a manifest without the rules, which are code",
         "manifests.py",
         "{*_of_command(stage, *rules)}",

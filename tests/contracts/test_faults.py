@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pcbench import executors, params, pipeline, stages
 from pcbench.files import alone, check_writable, read_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -394,6 +395,72 @@ def test_a_cell_that_always_fails_is_reported_and_the_others_are_finished_and_re
     assert read_json(one)["results"][0]["metrics"] == read_json(other)["results"][0]["metrics"]
     code, out, err = place.run("run")
     assert code == 0 and "cells" not in out and "Running stage" not in out, out + err
+
+
+class _Waits:
+    """An executor that computes all cells but those of one task, and then does something before it goes on to these."""
+
+    def __init__(self, task, before):
+        self._task, self._before = task, before
+
+    def outcomes(self, cells, options):
+        last = [cell for cell in cells if cell.experiment.task == self._task]
+        stages.reproducible()
+        yield from (executors.kept(cell, stages.compute(cell)) for cell in cells if cell not in last)
+        self._before()
+        yield from (executors.kept(cell, stages.compute(cell)) for cell in last)
+
+
+@pytest.fixture
+def two(repository, monkeypatch, as_before):
+    """A pipeline of two stages, and a function that runs it; between their cells, something happens."""
+    place = repository
+    # DVC runs this stage by itself.
+    command = f"{sys.executable} -m pcbench exactness ${{item}} && touch ran-${{item}} && sleep $(cat wait-${{item}})"
+    (place.folder / "dvc.yaml").write_text(
+        f"stages:\n  exactness:\n    foreach: [{TASK}, other]\n    do:\n      cmd: {command}\n"
+        "      outs: ['results/default/exactness/${item}.json', 'results/default/exactness/${item}.provenance.json']\n"
+    )
+    place.parameters["exactness"] |= {"dtypes": ["float32"], "seeds": [0], "rules": ["zil"]}
+    place.parameters["tasks"]["other"] = place.parameters["tasks"][TASK]
+    place.parameters["profiles"]["default"]["tasks"] = {TASK: 1, "other": 1}
+    place.write()
+    for name in (TASK, "other"):
+        (place.folder / f"wait-{name}").write_text("0")
+    monkeypatch.chdir(place.folder)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(pipeline, "_ENOUGH", 1)
+
+    def run(before):
+        monkeypatch.setattr(executors, "named", lambda name: _Waits("other", before))
+        pipeline.run("default", params.load())
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_stage_whose_cells_are_done_is_recorded_while_others_are_computed(two):
+    def recorded():
+        return [*yaml.safe_load(Path("dvc.lock").read_text())["stages"]] if Path("dvc.lock").exists() else []
+
+    two(lambda: until(lambda: recorded() == [f"exactness@{TASK}"]))
+    assert sorted(recorded()) == [f"exactness@{TASK}", "exactness@other"]
+
+
+@pytest.mark.slow
+def test_an_interruption_meanwhile_ends_dvc_and_its_stage_too(two):
+    Path(f"wait-{TASK}").write_text("100000")
+    seen = {}
+
+    def interrupted():
+        until(Path(f"ran-{TASK}").exists)
+        seen.update(children(os.getpid()))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        two(interrupted)
+    assert any("sleep" in command for command in seen.values())
+    gone({pid: command for pid, command in seen.items() if "dvc" in command or "sleep" in command})
 
 
 @pytest.mark.parametrize("content", ["<<<<<<< HEAD\n", "stages: 3", "\t"], ids=["half merged", "no stages", "no yaml"])
