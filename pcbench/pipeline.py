@@ -1,9 +1,9 @@
 """One profile's pipeline: its cells by an executor, then DVC, which keeps the record. One run at a time.
 
-DVC says which stages are to run; what they are made of, cells, is computed first, by as many workers as there are. `dvc repro`
-runs each of these stages, which finds its cells done: some while others' are computed, the rest at the end. Then it takes
-the timings, one after another with nothing beside them. So dvc.lock is written by DVC alone, from the same commands, whoever
-computed the cells, and a `dvc repro` without an executor does the same, stage after stage.
+DVC says which stages are to run; what they are made of, cells, is computed first, by as many workers as there are. `dvc
+repro` runs each of these stages, which finds its cells done: some while others' are computed, the rest at the end. Then it
+takes the timings, one after another with nothing beside them. So dvc.lock is written by DVC alone, from the same commands,
+whoever computed the cells, and a `dvc repro` without an executor does the same, stage after stage.
 """
 
 import os
