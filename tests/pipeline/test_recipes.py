@@ -107,7 +107,7 @@ class Copy:
             if command == "make profiles":
                 self.make_profiles()
             elif command.startswith("make repro"):
-                self.run("-m", "pcbench", "repro", "--profile", "smoke")
+                self.run("-m", "pcbench", "run", "--profile", "smoke")
             else:
                 self.run("-m", *command.split())
 
