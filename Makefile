@@ -106,7 +106,7 @@ clean: ## remove results, DVC's cache of them, and the report (not the environme
 	rm -rf results .pcbench .dvc/cache reports/index.html
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	$(call install,$(VENV),requirements.lock)
+	$(call install,$(VENV),requirements.lock,--no-compile)
 
 $(OLD)/.installed: requirements-torchtext.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || \
@@ -125,14 +125,15 @@ $(WILD)/.installed: requirements-wild.lock pyproject.toml
 $(CLUSTER)/.installed: requirements-cluster.lock pyproject.toml
 	$(call install,$(CLUSTER),requirements-cluster.lock)
 
-# $(call install,ENVIRONMENT,LOCK): a lock is whole, so nothing is resolved. Of its modules few are imported: Python compiles
-# these when they are, which every start would repeat where bytecode may not be written.
+# $(call install,ENVIRONMENT,LOCK,OPTIONS): a lock is whole, so nothing is resolved. Of the default environment's modules few
+# are imported: Python compiles these when they are, which every start would repeat where bytecode may not be written. The
+# others are compiled beforehand: what old packages are warned of then is an error in a test.
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than 3.11; name another one: make PYTHON=python3.12 ..."; exit 2; }
 	@echo "==> setting up $(1) from $(2) (PyTorch is large: a few minutes)"
 	@$(PYTHON) -m venv $(1)
-	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r $(2)
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(3) -r $(2)
 	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 endef
