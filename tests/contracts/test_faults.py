@@ -416,7 +416,8 @@ def two(repository, monkeypatch, as_before):
     """A pipeline of two stages, and a function that runs it; between their cells, something happens."""
     place = repository
     # DVC runs this stage by itself.
-    command = f"{sys.executable} -m pcbench exactness ${{item}} && touch ran-${{item}} && sleep $(cat wait-${{item}}) && rm ran-${{item}}"
+    command = f"{sys.executable} -m pcbench exactness ${{item}}"
+    command += " && touch ran-${item} && sleep $(cat wait-${item}) && rm ran-${item}"
     (place.folder / "dvc.yaml").write_text(
         f"stages:\n  exactness:\n    foreach: [{TASK}, other]\n    do:\n      cmd: {command}\n"
         "      outs: ['results/default/exactness/${item}.json', 'results/default/exactness/${item}.provenance.json']\n"
