@@ -133,10 +133,9 @@ class _Recorder:
         return self
 
     def __exit__(self, kind, stop, trace):
-        if self._dvc is not None:
-            if isinstance(stop, KeyboardInterrupt | SystemExit):
-                self._dvc.stop(stop)
-            self._told()
+        if self._dvc is not None and isinstance(stop, KeyboardInterrupt | SystemExit):
+            self._dvc.stop(stop)
+        self._tell()
 
     def stored(self, cell):
         """Count a cell that is stored, and start DVC if there is enough for it to do."""
@@ -145,12 +144,13 @@ class _Recorder:
         if not self._missing[stage]:
             self._ready.append(stage)
         if len(self._ready) >= _ENOUGH and (self._dvc is None or self._dvc.has_ended()):
-            if self._dvc is not None:
-                self._told()
+            self._tell()
             self._dvc, self._ready = _Dvc("repro", *_targets(self._home, self._ready), quiet=True), []
 
-    def _told(self):
-        say(self._dvc.wait().rstrip())
+    def _tell(self):
+        """Wait for DVC, if it was started, and print what it has said."""
+        if self._dvc is not None:
+            say(self._dvc.wait().rstrip())
 
 
 def _running(cells):

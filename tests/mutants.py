@@ -93,8 +93,8 @@ MUTANTS = (
     Mutant(
         "an interruption that DVC is not told of while it records",
         "pipeline.py",
-        "            if isinstance(stop, KeyboardInterrupt | SystemExit):\n",
-        "            if isinstance(stop, NotImplementedError):\n",
+        "and isinstance(stop, KeyboardInterrupt | SystemExit):\n",
+        "and isinstance(stop, NotImplementedError):\n",
         ("tests/contracts/test_faults.py::test_an_interruption_meanwhile_ends_dvc_and_its_stage_too",),
     ),
     Mutant(
