@@ -18,7 +18,17 @@ PACKAGE = Path(__file__).resolve().parent
 # What no result depends on: names, the command line, messages, progress, the check of numbers, which are tracked themselves,
 # and this. What these import does not count either; of the modules in `THIN`, what the functions in question use does.
 _HARMLESS = (
-    *("__init__", "__main__", "brief", "cli", "code", "errors", "forms", "judging", "options", "params", "printing"),
+    "__init__",
+    "__main__",
+    "brief",
+    "cli",
+    "code",
+    "errors",
+    "forms",
+    "judging",
+    "options",
+    "params",
+    "printing",
     "terminal",
 )
 HARMLESS = {f"pcbench/{name}.py" for name in _HARMLESS}

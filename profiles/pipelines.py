@@ -62,7 +62,7 @@ def rewritten(text: str, parameters: params.Parameters, profile: str = "default"
         return found[0].removesuffix(old) + "".join(f"{indent}- rules.{name}\n" for name in names)
 
     def stage(found):
-        return found[0] if found[1] in ("report", "code") else _RULES.sub(rules, found[0])
+        return _RULES.sub(rules, found[0]) if found[1] in params.STAGES else found[0]
 
     return _STAGE.sub(stage, _MADE.sub(listed, text))
 
