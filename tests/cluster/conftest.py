@@ -19,8 +19,8 @@ def _lacking(executor):
         return "Ray is not installed: make test-cluster"
     if executor == "slurm" and not importlib.util.find_spec("submitit"):
         return "submitit is not installed: make test-cluster"
-    if executor == "slurm" and not (shutil.which("slurmctld") and shutil.which("slurmd") and shutil.which("squeue")):
-        return "Slurm is not installed: apt-get install slurmctld slurmd slurm-client"
+    if executor == "slurm" and not all(map(shutil.which, ("slurmctld", "slurmd", "squeue", "munged"))):
+        return "Slurm is not installed: apt-get install slurmctld slurmd slurm-client munge"
     return None
 
 

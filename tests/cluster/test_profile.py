@@ -9,6 +9,7 @@ import pytest
 import yaml
 from clusters import ROOT, Checkout
 
+from pcbench import pipeline
 from pcbench.check.reproduction import DETERMINISTIC
 from pcbench.provenance import SIDECAR
 
@@ -34,7 +35,7 @@ def run(folder, profile, *arguments, **variables):
     process = checkout.start(command, **variables)
     said, wrong = process.communicate()
     assert process.returncode == 0, said + wrong
-    return outputs((folder if profile == "default" else folder / "profiles" / profile) / "dvc.lock")
+    return outputs(folder / pipeline.folder(profile) / "dvc.lock")
 
 
 def by(cluster):

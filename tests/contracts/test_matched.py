@@ -135,7 +135,7 @@ def test_an_optimizer_that_cannot_be_made_is_told(optimizer, says):
 
 
 STEPS = """
-import hashlib, sys, torch
+import hashlib, torch
 from pcbench.measure.matched import Matched
 generator = torch.Generator().manual_seed(0)
 model = torch.nn.Linear(100, 100)
