@@ -6,12 +6,13 @@ write in place the same object is another value. `pcbench.values` knows where an
 
 import heapq
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import Variable
 from torch.autograd.graph import GradientEdge, Node, _engine_run_backward
 from torch.overrides import TorchFunctionMode
 
@@ -311,3 +312,34 @@ def by_engine(
         _engine_run_backward(starts, given, keep, create_graph, (), accumulate_grad=True)
     hook.remove()
     return found[0]
+
+
+@contextmanager
+def one_pass() -> Iterator[None]:
+    """Let many small passes of PyTorch's engine look like one to who queues something for the end of a pass.
+
+    A custom function's backward and a parameter's hook may do so: it is run at the end of this context.
+    """
+    engine: Any = Variable._execution_engine
+    passes = _Passes(engine)
+    Variable._execution_engine = passes  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        Variable._execution_engine = engine
+    for callback in passes.queued:  # a callback may queue another one
+        callback()
+
+
+class _Passes:
+    """PyTorch's engine, which keeps what is queued."""
+
+    def __init__(self, engine: Any) -> None:
+        self.queued: list[Callable[[], None]] = []
+        self._engine = engine
+
+    def queue_callback(self, callback: Callable[[], None]) -> None:
+        self.queued.append(callback)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)

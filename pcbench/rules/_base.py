@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from pcbench.errors import InvalidParameters, NonFiniteLoss
 from pcbench.parallel import in_parallel
-from pcbench.passing import hand_over
+from pcbench.passing import hand_over, one_pass
 
 Loss = Callable[[Any, Any], Tensor]  # of outputs and targets
 Gradients = dict[Tensor, Tensor]  # {tensor: gradient}, of the same shape
@@ -82,7 +82,8 @@ class Rule(ABC):
         """
         loss, gradients = self.gradients(inputs, targets, loss_fn)
         check_finite(loss)
-        learn(gradients)
+        with one_pass():
+            learn(gradients)
         return loss
 
     def _arguments(self, inputs):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pcbench.parallel import in_parallel
+from pcbench.passing import one_pass
 from pcbench.rules._base import Gradients, Loss, Rule, check_finite, check_loss, engine, learn
 from pcbench.values import Values
 
@@ -31,7 +32,8 @@ class ZIL(Rule):
             UnsupportedModule: see `pcbench.values.Values`.
         """
         values, outputs, loss = self._forward(inputs, targets, loss_fn)
-        return loss, values.pass_back(outputs, _errors(loss))
+        with one_pass():
+            return loss, values.pass_back(outputs, _errors(loss))
 
     def backward(self, inputs: Any, targets: Any, loss_fn: Loss) -> Tensor:
         """See `Rule.backward`.
@@ -43,8 +45,9 @@ class ZIL(Rule):
         """
         values, outputs, loss = self._forward(inputs, targets, loss_fn)
         check_finite(loss)
-        # One by one takes longer. Where processes learn together, it is what lets them average while errors travel.
-        learn(values.pass_back(outputs, _errors(loss), learn=in_parallel()))
+        with one_pass():
+            # One by one takes longer. Where processes learn together, it is what lets them average while errors travel.
+            learn(values.pass_back(outputs, _errors(loss), learn=in_parallel()))
         return loss
 
     def _forward(self, inputs, targets, loss_fn):

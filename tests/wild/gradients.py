@@ -5,6 +5,7 @@ import contextlib
 import torch
 from problems import vectors
 from torch import nn
+from torch.autograd import Variable
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
@@ -108,6 +109,34 @@ class ModuleHooks(Small):
 
     def middle(self, h):
         return torch.relu(self.mid(h))
+
+
+class _TellsAtTheEnd(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h, at_the_end):
+        ctx.at_the_end = at_the_end
+        return h * 2
+
+    @staticmethod
+    def backward(ctx, error):
+        Variable._execution_engine.queue_callback(lambda: ctx.at_the_end("value"))
+        return error * 2, None
+
+
+class LooksAtTheEnd(Small):
+    """What is queued for the end of the backward pass, by a custom function and by a parameter's hook, sees all gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = {"value": [], "parameter": []}
+        hook = self.mid.weight.register_post_accumulate_grad_hook
+        hook(lambda _: Variable._execution_engine.queue_callback(lambda: self._look("parameter")))
+
+    def _look(self, who):
+        self.seen[who].append([None if p.grad is None else p.grad.clone() for p in self.parameters()])
+
+    def middle(self, h):
+        return torch.relu(self.mid(_TellsAtTheEnd.apply(h, self._look)))
 
 
 class GradientPenalty(Small):
@@ -268,6 +297,12 @@ GRADIENTS = (
         counters=lambda m: m.outputs,
         received=lambda m: m.backward_calls,
         fixed=HOOKED,
+    ),
+    Wild(
+        "queued-callbacks",
+        LooksAtTheEnd,
+        "callbacks for the end of the backward pass: lost, or called before its end",
+        received=lambda m: m.seen,
     ),
     Wild(
         "gradient-penalty",
