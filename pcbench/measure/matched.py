@@ -92,7 +92,7 @@ class Matched:
         """A new optimizer of the model's parameters.
 
         Raises:
-            InvalidParameters: no such optimizer, or it has no such argument.
+            InvalidParameters: no such optimizer, or it has no such argument, or not beside the others.
         """
         makers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
         name = self.settings["optimizer"]["name"]
@@ -101,9 +101,10 @@ class Matched:
             raise InvalidParameters(f"unknown optimizer {name!r}; the optimizers are {', '.join(makers)}")
         # Else Adam's square roots are MKL's, which estimates them: as Intel's processors do, or as AMD's.
         exact = {"fused": True} if name == "adam" and self.device.type == "cpu" and _FUSED else {}
+        options = {**exact, **options}
         try:
-            return makers[name](model.parameters(), **{**exact, **options})
-        except (TypeError, ValueError) as error:
+            return makers[name](model.parameters(), **options)
+        except (TypeError, ValueError, RuntimeError) as error:
             raise InvalidParameters(f"optimizer {name!r} with {options}: {error}") from error
 
 

@@ -124,9 +124,10 @@ def test_the_optimizer_is_the_settings_own_over_all_of_the_model():
     [
         ({"name": "lion"}, "unknown optimizer 'lion'; the optimizers are adam, sgd"),
         ({"name": "sgd", "speed": 1}, "optimizer 'sgd' with {'speed': 1}: .*speed"),
-        ({"name": "adam", "lr": -1.0}, "optimizer 'adam' with {'lr': -1.0}: .*learning rate"),
+        ({"name": "adam", "lr": -1.0}, "optimizer 'adam' with .*'lr': -1.0}: .*learning rate"),
+        ({"name": "adam", "fused": True, "foreach": True}, "optimizer 'adam' with .*'fused': True.*: .*foreach"),
     ],
-    ids=["name", "argument", "value"],
+    ids=["name", "argument", "value", "two that exclude each other"],
 )
 def test_an_optimizer_that_cannot_be_made_is_told(optimizer, says):
     task = matched(optimizer=optimizer)
