@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pcbench.program import PASSED_ON, Program, written_positions
@@ -79,7 +80,7 @@ def _bind(graph, tensors):
 
     That is tried out on tensors without data: one dispatch, of the same operation with the same arguments.
     """
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    mode, found = FakeTensorMode(allow_non_fake_inputs=True), {}
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     values = {node: mode.from_tensor(t.detach()) for node, t in zip(placeholders, tensors, strict=True)}
     with mode:
@@ -92,7 +93,25 @@ def _bind(graph, tensors):
             except Exception:  # an operation that says nothing without data; what follows stays as it is
                 return
             if isinstance(node.target, torch._ops.OpOverload):
-                node.target = _binding(node.target, args, kwargs) or node.target
+                call = node.target, _described(args, kwargs)
+                if call not in found:
+                    found[call] = _binding(node.target, args, kwargs)
+                node.target = found[call] or node.target
+
+
+def _described(args, kwargs):
+    """The same text for calls that differ in tensors' data alone."""
+    tensors: list[int] = []
+
+    def described(value):
+        if not isinstance(value, torch.Tensor):
+            return value
+        if id(value) not in tensors:
+            tensors.append(id(value))
+        strides = value.stride() if value.layout is torch.strided else value.layout
+        return tensors.index(id(value)), value.dtype, value.device, value.shape, strides, value.requires_grad
+
+    return repr(pytree.tree_map(described, (args, kwargs)))
 
 
 def _binding(target, args, kwargs):
