@@ -113,6 +113,11 @@ def running(cells: Sequence[Cell]) -> list[tuple[Cell, dict[str, Any]]]:
     return [(cell, where) for cell in cells if cell.begun in begun and (where := cell.runs())]
 
 
+def here() -> dict[str, Any]:
+    """What a process that begins with a cell says of itself, see `Cell.runs`."""
+    return {"host": platform.node() or socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+
+
 def identity(stage: str, part: tuple[Any, ...], recorded: dict[str, Any]) -> dict[str, Any]:
     """What decides a cell's bits, on this machine.
 
@@ -151,8 +156,7 @@ def _alone(cell: Cell) -> Iterator[None]:
     with FileLock(cell.path.with_suffix(".lock")):
         for half in cell.path.parent.glob(f".{cell.key}.*"):  # who was killed while writing has left it
             half.unlink(missing_ok=True)
-        host = platform.node() or socket.gethostname()
-        write_json(cell.begun, {"host": host, "pid": os.getpid(), "since": time.time()})
+        write_json(cell.begun, here())
         try:
             yield
         finally:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from pcbench import code, instructions
-from pcbench.cells import Cell
+from pcbench.cells import Cell, here
 from pcbench.errors import InvalidParameters, PCBenchError, told
 from pcbench.executors import Failed, Outcome, attempt, check, gpus, outcome
+from pcbench.files import write_json
 
 _POLL = 0.5  # seconds between two looks at what has ended
 _PATIENCE = 120.0  # seconds that a head which is gone has for coming back
@@ -89,6 +90,9 @@ def _session(left, address, shared):
     finally:
         driver.terminate()  # Ray ends its workers with it
         driver.join()
+        if not shared:
+            for _, cell in left:
+                cell.begun.unlink(missing_ok=True)
 
 
 def _drive(pipe, left, root, address, shared):
@@ -107,19 +111,25 @@ def _drive(pipe, left, root, address, shared):
     parent: Any = multiprocessing.parent_process()
     own = ray.get_runtime_context().get_node_id()
     task = ray.remote(num_cpus=1, num_gpus=gpus(left[0][1]))(_work)
-    root = root if shared else "."
-    pending = {task.options(name=str(cell)).remote(cell, root): (place, cell) for place, cell in left}
+    root, board = (root, None) if shared else (".", ray.remote(num_cpus=0)(_Board).remote())
+    pending = {task.options(name=str(cell)).remote(cell, root, board): (place, cell) for place, cell in left}
     again: set[int] = set()
+    news = [board.news.remote()] if board else []
     while pending and parent.is_alive():
-        ended, _ = ray.wait([*pending], num_returns=len(pending), timeout=_POLL)
+        ended, _ = ray.wait([*pending, *news], num_returns=len(pending) + len(news), timeout=_POLL)
         alive = [each for each in ray.nodes() if each["Alive"]]
+        if news and news[0] in ended:
+            ended.remove(news[0])
+            news = _posted(ray, board, news[0], [cell for _, cell in pending.values()])
         for reference in ended:
             place, cell = pending.pop(reference)
+            if board:
+                cell.begun.unlink(missing_ok=True)
             found = _result(ray, reference)
             if isinstance(found, Failed) and found.again and place not in again and _others(alive, found.node):
                 again.add(place)
                 elsewhere = task.options(name=str(cell), label_selector={"ray.io/node-id": f"!{found.node}"})
-                pending[elsewhere.remote(cell, root)] = place, cell
+                pending[elsewhere.remote(cell, root, board)] = place, cell
             else:
                 pipe.send((place, found))
         if not any(each["NodeID"] == own for each in alive):
@@ -127,10 +137,38 @@ def _drive(pipe, left, root, address, shared):
             os._exit(1)
 
 
-def _work(cell, root):
+class _Board:
+    """An actor that is told who computes what, by nodes that do not share the folder in which they say so."""
+
+    def __init__(self):
+        self._began = []
+
+    def began(self, key, where):
+        self._began.append((key, where))
+
+    def news(self):
+        news, self._began = self._began, []
+        return news
+
+
+def _posted(ray, board, news, cells):
+    """Say in this folder who has begun with which of the cells, and ask for more, if there is still somebody to ask."""
+    try:
+        began = dict(ray.get(news))
+    except ray.exceptions.RayError:
+        return []
+    for cell in cells:
+        if cell.key in began:
+            write_json(cell.begun, began[cell.key])
+    return [board.news.remote()]
+
+
+def _work(cell, root, board):
     """In a worker."""
     import ray
 
+    if board:
+        board.began.remote(cell.key, here())
     return attempt(cell, root, ray.get_runtime_context().get_node_id())
 
 

@@ -43,14 +43,16 @@ def test_a_head_that_stays_away_is_exit_code_2_and_what_is_finished_is_kept(ray,
 
 
 def test_nodes_without_the_folder_get_a_copy_and_fetch_the_data_themselves(ray, tmp_path, locally):
-    checkout = Checkout(tmp_path / "here")
+    checkout = Checkout(tmp_path / "here", LONG)
     ray.lose("node1")
     ray.start("node1", head=True, hidden=[checkout.folder])
     process = checkout.drive("ray", CELLS, [*ray.options, "shared=no"], **ray.variables)
+    until("it is told here who computes", lambda: {each["host"] for each in checkout.running()} == {"node1"})
     outcomes, code, wrong = ended(process)
     assert code == 0 and not any(outcomes.values()), (outcomes, wrong)
     assert not [*checkout.folder.glob(".pcbench/**/*.lock")], "computed here after all"
-    assert checkout.records() == locally()
+    assert not checkout.running()
+    assert checkout.records() == locally(LONG)
 
 
 def test_a_node_without_the_folder_is_kept_away_from(ray, tmp_path, locally):
