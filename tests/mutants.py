@@ -84,6 +84,34 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "queued for the end of the backward pass, and lost",
+        "passing.py",
+        "        callback()\n",
+        "        pass\n",
+        (zil("queued-callbacks"),),
+    ),
+    Mutant(
+        "queued for the end of the backward pass, and run before the gradients are there",
+        "passing.py",
+        "        self.queued.append(callback)\n",
+        "        callback()\n",
+        (zil("queued-callbacks"),),
+    ),
+    Mutant(
+        "optimizers' arguments that exclude each other, told in PyTorch's words",
+        "measure/matched.py",
+        "except (TypeError, ValueError, RuntimeError) as error:",
+        "except (TypeError, ValueError) as error:",
+        (MATCHED,),
+    ),
+    Mutant(
+        "operations of a program called as another one is, as their arguments are not looked at",
+        "replay.py",
+        "call = node.target, _described(args, kwargs)",
+        "call = None",
+        ("tests/contracts/test_captured.py",),
+    ),
+    Mutant(
         "a cell that does not know its part",
         "cells.py",
         '"part": list(part), **recorded',
