@@ -5,10 +5,12 @@ write in place the same object is another value. `pcbench.values` knows where an
 """
 
 import heapq
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, Protocol
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from torch.autograd import Variable
 from torch.autograd.graph import GradientEdge, Node, _engine_run_backward
 from torch.overrides import TorchFunctionMode
 
-from pcbench.aside import off
+from pcbench.aside import Patches, off
 from pcbench.errors import UnsupportedModule
 
 Edge = tuple[Node, int]  # a gradient edge
@@ -314,32 +316,46 @@ def by_engine(
     return found[0]
 
 
+class _OfThread(threading.local):
+    queued: list[Callable[[], None]] | None = None  # None outside of `one_pass`
+
+
+class _Passes:
+    """PyTorch's engine, which keeps what is queued in a thread whose passes are to look like one."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def queue_callback(self, callback: Callable[[], None]) -> None:
+        if _OF_THREAD.queued is None:
+            self._engine.queue_callback(callback)
+        else:
+            _OF_THREAD.queued.append(callback)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+def _queueing(undo: ExitStack) -> None:
+    undo.enter_context(patch.object(Variable, "_execution_engine", _Passes(Variable._execution_engine)))
+
+
+_OF_THREAD, _QUEUEING = _OfThread(), Patches(_queueing)
+
+
 @contextmanager
 def one_pass() -> Iterator[None]:
     """Let many small passes of PyTorch's engine look like one to who queues something for the end of a pass.
 
-    A custom function's backward and a parameter's hook may do so: it is run at the end of this context.
+    A custom function's backward and a parameter's hook may do so: it is run at the end of this context. What they run in
+    another thread than this one, as the engine does on a GPU, has the small pass for its own.
     """
-    engine: Any = Variable._execution_engine
-    passes = _Passes(engine)
-    Variable._execution_engine = passes  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        Variable._execution_engine = engine
-    for callback in passes.queued:  # a callback may queue another one
-        callback()
-
-
-class _Passes:
-    """PyTorch's engine, which keeps what is queued."""
-
-    def __init__(self, engine: Any) -> None:
-        self.queued: list[Callable[[], None]] = []
-        self._engine = engine
-
-    def queue_callback(self, callback: Callable[[], None]) -> None:
-        self.queued.append(callback)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
+    outer = _OF_THREAD.queued
+    with _QUEUEING.made():
+        queued = _OF_THREAD.queued = []
+        try:
+            yield
+            for callback in queued:  # which may queue another one
+                callback()
+        finally:
+            _OF_THREAD.queued = outer

@@ -86,15 +86,15 @@ MUTANTS = (
     Mutant(
         "queued for the end of the backward pass, and lost",
         "passing.py",
-        "        callback()\n",
-        "        pass\n",
+        "                callback()\n",
+        "                pass\n",
         (zil("queued-callbacks"),),
     ),
     Mutant(
         "queued for the end of the backward pass, and run before the gradients are there",
         "passing.py",
-        "        self.queued.append(callback)\n",
-        "        callback()\n",
+        "            _OF_THREAD.queued.append(callback)\n",
+        "            callback()\n",
         (zil("queued-callbacks"),),
     ),
     Mutant(

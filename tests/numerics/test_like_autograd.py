@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from problems import assert_same_bits, gradients_of, relative_l2
 from torch import nn
-from torch.autograd import forward_ad
+from torch.autograd import Variable, forward_ad
 from torch.nn import functional as F
 
 from pcbench import ZIL, Backprop, Dynamics, UnsupportedModule
@@ -425,10 +425,15 @@ def test_a_rule_works_inside_a_rule(inner):
 
 
 def test_rules_work_in_threads_side_by_side():
-    patched = torch.overrides.has_torch_function
+    patched, engine = torch.overrides.has_torch_function, Variable._execution_engine
     models = [Net(lambda net, h: net.mid(h) * h)]
     models += [copy.deepcopy(models[0]) for _ in range(4)]
     batch = torch.randn(4, 5), torch.randint(3, (4,)), F.cross_entropy
+    ended = [[] for _ in models]
+    for model, of_model in zip(models, ended, strict=True):
+        model.mid.weight.register_post_accumulate_grad_hook(
+            lambda _, end=of_model: Variable._execution_engine.queue_callback(lambda: end.append(threading.get_ident()))
+        )
 
     def learn(rule):
         for _ in range(20):
@@ -442,7 +447,9 @@ def test_rules_work_in_threads_side_by_side():
         thread.join()
     for model in models[1:]:
         assert_same_bits(gradients_of(model), gradients_of(models[0]))
+    assert ended == [[threading.get_ident()] * 20, *([thread.ident] * 20 for thread in threads)]
     assert torch.overrides.has_torch_function is patched
+    assert Variable._execution_engine is engine
 
 
 def test_the_patches_last_as_long_as_the_longest_block_that_needs_them():
