@@ -124,8 +124,8 @@ def test_the_optimizer_is_the_settings_own_over_all_of_the_model():
     [
         ({"name": "lion"}, "unknown optimizer 'lion'; the optimizers are adam, sgd"),
         ({"name": "sgd", "speed": 1}, "optimizer 'sgd' with {'speed': 1}: .*speed"),
-        ({"name": "adam", "lr": -1.0}, "optimizer 'adam' with .*'lr': -1.0}: .*learning rate"),
-        ({"name": "adam", "fused": True, "foreach": True}, "optimizer 'adam' with .*'fused': True.*: .*foreach"),
+        ({"name": "adam", "lr": -1.0}, "optimizer 'adam' with {('fused': True, )?'lr': -1.0}: .*learning rate"),
+        ({"name": "adam", "fused": True, "foreach": True}, "adam' with {'fused': True, 'foreach': True}: .*foreach"),
     ],
     ids=["name", "argument", "value", "two that exclude each other"],
 )
